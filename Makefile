@@ -1,0 +1,65 @@
+# One non-recursive makefile. `make` builds as an ordinary user and downloads nothing.
+#   make            build/runsc build/runsc-sentry build/runsc-gofer
+#   make check      everything that CI runs        (sudo; installs dependencies first)
+#   make run        a first program in a sandbox   (sudo; installs dependencies first)
+# Variables: CC, SAN=asan,ubsan | tsan, DEBUG=1 (lock ranks and audits), V=1 (full command lines)
+
+CC ?= gcc
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+OUT := build$(if $(SAN),-$(subst $(comma),-,$(SAN)))$(if $(DEBUG),-debug)
+comma := ,
+Q := $(if $(V),,@)
+
+CFLAGS ?= -O2 -g
+WARN := -Wall -Wextra -Wshadow -Wvla -Wformat=2 -Wstrict-prototypes -Wmissing-prototypes \
+	-Wcast-qual -Wpointer-arith -Wimplicit-fallthrough -Wundef -Werror
+HARDEN := -fstack-protector-strong -fstack-clash-protection -fcf-protection -fno-strict-aliasing \
+	$(if $(findstring -O0,$(CFLAGS)),,-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3) -ftrivial-auto-var-init=zero
+CPP := -D_GNU_SOURCE -I. -I$(OUT)/gen $(if $(DEBUG)$(SAN),-DDEBUG_LOCKS)
+SAN_FLAGS := $(if $(findstring asan,$(SAN)),-fsanitize=address) \
+	$(if $(findstring ubsan,$(SAN)),-fsanitize=undefined -fno-sanitize-recover=undefined) \
+	$(if $(findstring tsan,$(SAN)),-fsanitize=thread)
+ALL_CFLAGS = -std=gnu17 $(CPP) $(WARN) $(HARDEN) $(SAN_FLAGS) -fPIE -pthread $(CFLAGS)
+# The sentry and the gofer are static-pie (start-up time, ring-0 KVM); sanitizers need libc shared.
+STATIC := $(if $(SAN),-pie,-static-pie)
+LDHARD := -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--build-id=sha1
+
+include tools/sources.mk
+
+BINS := $(OUT)/runsc $(OUT)/runsc-sentry $(OUT)/runsc-gofer
+all: $(BINS)
+
+PROTO_C := $(PROTOS:%.proto=$(OUT)/gen/%.pb-c.c)
+PROTO_H := $(PROTO_C:.c=.h)
+obj = $(patsubst %.c,$(OUT)/obj/%.o,$(patsubst %.S,$(OUT)/obj/%.o,$(1)))
+
+$(OUT)/gen/%.pb-c.c $(OUT)/gen/%.pb-c.h &: %.proto
+	@mkdir -p $(OUT)/gen
+	$(Q)protoc-c --c_out=$(OUT)/gen $<
+$(OUT)/obj/%.pb-c.o: $(OUT)/gen/%.pb-c.c
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) -Wno-all -Wno-extra -Wno-cast-qual -Wno-undef -c -o $@ $<
+$(OUT)/obj/%.o: %.c | $(PROTO_H)
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  CC $<")
+	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+$(OUT)/obj/%.o: %.S
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+PB_OBJ := $(PROTO_C:$(OUT)/gen/%.c=$(OUT)/obj/%.o)
+$(OUT)/runsc: $(call obj,$(RUNSC_SRC) $(URPC_SRC) $(HOST_SRC) $(BASE_SRC)) $(PB_OBJ)
+	$(Q)$(CC) $(ALL_CFLAGS) -pie $(LDHARD) -o $@ $^ -ljansson -lseccomp -lprotobuf-c
+$(OUT)/runsc-sentry: $(call obj,$(SENTRY_SRC) $(PLATFORM_SRC) $(URPC_SRC) $(HOST_SRC) $(BASE_SRC) $(GOFER_PROTO_SRC)) $(PB_OBJ)
+	$(Q)$(CC) $(ALL_CFLAGS) $(STATIC) $(LDHARD) -o $@ $^ -lseccomp -lprotobuf-c -luring -lcapstone
+$(OUT)/runsc-gofer: $(call obj,$(GOFER_SRC) $(HOST_SRC) $(BASE_SRC))
+	$(Q)$(CC) $(ALL_CFLAGS) $(STATIC) $(LDHARD) -o $@ $^ -lseccomp
+
+include tests/tests.mk
+
+clean:
+	rm -rf build build-*
+.PHONY: all clean
+-include $(shell find $(OUT)/obj -name '*.d' 2>/dev/null)

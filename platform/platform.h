@@ -1,0 +1,136 @@
+/*
+ * The interface of a backend: guest address spaces, and contexts in which guest code runs.
+ *
+ * A backend maps host file ranges into an address space and runs one guest thread per context until
+ * it makes a system call, faults, traps or is interrupted. It knows nothing of Linux semantics.
+ * Whatever the guest does, it must never complete a host system call by itself.
+ */
+#ifndef PLATFORM_PLATFORM_H
+#define PLATFORM_PLATFORM_H
+
+#include "platform/abi/regs.h"
+#include "platform/base/compiler.h"
+
+struct platform;
+struct aspace;
+struct pcontext;
+
+enum platform_prot { PLATFORM_READ = 1, PLATFORM_WRITE = 2, PLATFORM_EXEC = 4 };
+
+/* Why platform_switch came back. */
+enum switch_why {
+	SWITCH_SYSCALL,   /* ctx->syscall is valid; the guest waits for its result */
+	SWITCH_FAULT,     /* ctx->fault is valid: an access that the address space did not allow */
+	SWITCH_SIGNAL,    /* ctx->signal is valid: SIGFPE, SIGILL, SIGTRAP, SIGBUS, SIGSEGV without address */
+	SWITCH_INTERRUPT, /* platform_interrupt was called; nothing happened */
+	SWITCH_DEAD,      /* the stub is gone (host out of memory, killed): the guest process must end */
+};
+
+struct platform_syscall {
+	int64_t nr;
+	uint64_t arg[6];
+	uint64_t ip, sp;  /* ip is behind the syscall instruction */
+	uint32_t audit_arch; /* AUDIT_ARCH_X86_64, AUDIT_ARCH_I386 (int 0x80), as linux/audit.h */
+	bool vsyscall;    /* came from the vsyscall page; ip and sp are already those of the return */
+};
+
+struct platform_fault {
+	uint64_t addr;
+	uint8_t access; /* PLATFORM_READ, PLATFORM_WRITE or PLATFORM_EXEC */
+};
+
+struct platform_signal {
+	int32_t signo, code;
+	uint64_t addr;
+};
+
+/*
+ * One guest thread's processor state. Created, switched and freed by one sentry thread only (the
+ * task thread); platform_interrupt alone may be called by others.
+ *
+ * Registers move as little as possible: after SWITCH_SYSCALL only `syscall` is known to be valid.
+ * Who needs more calls platform_regs (loads all once) and says with platform_regs_dirty that it
+ * changed them. platform_set_result is the cheap way to answer a system call.
+ */
+struct pcontext {
+	const struct platform_ops *ops;
+	struct platform_syscall syscall;
+	struct platform_fault fault;
+	struct platform_signal signal;
+	struct guest_regs regs; /* through platform_regs() only */
+	bool regs_valid, regs_dirty;
+	_Atomic uint32_t interrupted; /* set by platform_interrupt, taken by platform_switch */
+};
+
+struct aspace {
+	const struct platform_ops *ops;
+	struct platform *platform;
+};
+
+/* One batch entry of aspace_update. */
+struct aspace_op {
+	enum { ASPACE_MAP, ASPACE_UNMAP, ASPACE_PROTECT } kind;
+	uint64_t addr, size; /* bytes, page aligned */
+	int host_fd;         /* MAP: file mapped MAP_SHARED | MAP_FIXED */
+	uint64_t offset;     /* MAP: offset in host_fd, bytes */
+	uint8_t prot;        /* MAP, PROTECT: enum platform_prot bits */
+	bool populate;       /* MAP: fault the pages in now */
+};
+
+struct platform_ops {
+	const char *name;
+	/* Guest addresses usable: [min_addr, max_addr). The stub lives outside. */
+	uint64_t min_addr, max_addr;
+
+	/* Two-call self-test. 0, or -errno with one sentence in why[why_size]. Any context, may block. */
+	int (*probe)(char *why, size_t why_size);
+	/* Opens what the backend needs before the seccomp filter is loaded. memory_fd is the guest memory file. */
+	int (*open)(int memory_fd, struct platform **ret_platform);
+	void (*close)(struct platform *p);
+
+	/* A new empty address space. May be called from any task thread. */
+	int (*aspace_new)(struct platform *p, struct aspace **ret_as);
+	/* No context may be switched into it any more. */
+	void (*aspace_free)(struct aspace *as);
+	/* Applies count changes in order. The caller serialises calls on one address space (mm lock) and
+	 * may be any task thread, whether or not other guest threads run in it; self is the calling
+	 * task's context, or NULL. On error the ranges of the failed and later entries are unmapped. */
+	int (*aspace_update)(struct aspace *as, struct pcontext *self, const struct aspace_op *op, size_t count);
+
+	/* Creates a context; called on the thread that will switch it. Registers are zero, FPU state initial. */
+	int (*context_new)(struct platform *p, struct pcontext **ret_ctx);
+	void (*context_free)(struct pcontext *ctx);
+	/* Runs the guest in as until something happens. Task thread only. */
+	enum switch_why (*context_switch)(struct pcontext *ctx, struct aspace *as);
+	/* Makes a running or the next context_switch return SWITCH_INTERRUPT soon. Any thread, async. */
+	void (*context_interrupt)(struct pcontext *ctx);
+	/* Fills ctx->regs when !regs_valid. */
+	int (*regs_load)(struct pcontext *ctx);
+	/* Sets the return-value register only. */
+	int (*set_result)(struct pcontext *ctx, int64_t value);
+	/* FPU state in XSAVE layout (standard form). get returns the size, or -errno. Task thread only. */
+	int64_t (*fpu_get)(struct pcontext *ctx, void *buf, size_t size);
+	int (*fpu_set)(struct pcontext *ctx, const void *buf, size_t size);
+	/* Single-step: the next switches execute one instruction and return SWITCH_SIGNAL with SIGTRAP. */
+	void (*set_step)(struct pcontext *ctx, bool on);
+	/* Host pids of stub processes and threads for debug output; returns the count. May be NULL. */
+	size_t (*stub_pids)(struct aspace *as, int32_t *pids, size_t count);
+};
+
+extern const struct platform_ops platform_ptrace, platform_null;
+
+/* Full registers of a stopped guest, loaded once per stop. NULL when the stub is gone. */
+static inline struct guest_regs *platform_regs(struct pcontext *ctx)
+{
+	if (!ctx->regs_valid && ctx->ops->regs_load(ctx) < 0)
+		return NULL;
+	return &ctx->regs;
+}
+
+/* Says that *platform_regs(ctx) was changed; the next switch writes it back. */
+static inline void platform_regs_dirty(struct pcontext *ctx)
+{
+	ctx->regs_dirty = true;
+}
+
+#endif

@@ -28,7 +28,7 @@ LDHARD := -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--build-id=sha1
 
 include tools/sources.mk
 
-BINS := $(OUT)/runsc $(OUT)/runsc-sentry $(OUT)/runsc-gofer
+BINS := $(if $(RUNSC_SRC),$(OUT)/runsc) $(if $(wildcard sentry/boot/main.c),$(OUT)/runsc-sentry) $(if $(wildcard gofer/server/main.c),$(OUT)/runsc-gofer)
 all: $(BINS)
 
 PROTO_C := $(PROTOS:%.proto=$(OUT)/gen/%.pb-c.c)

@@ -1,0 +1,72 @@
+/*
+ * Containers: what the control server drives. A container is a root file system, a set of
+ * namespaces, an init process and limits. Implemented by sentry/kernel/container.c; called by
+ * sentry/control from its own threads (current is NULL there).
+ */
+#ifndef SENTRY_KERNEL_CONTAINER_H
+#define SENTRY_KERNEL_CONTAINER_H
+
+#include "sentry/kernel/namespaces.h"
+#include "sentry/vfs/vfs.h"
+
+enum container_state { CONTAINER_CREATED = 2, CONTAINER_RUNNING, CONTAINER_PAUSED, CONTAINER_STOPPED };
+
+/* What a new process is made of; borrowed by the calls below. */
+struct process_args {
+	const char *const *argv, *const *envv; /* NULL-terminated */
+	const char *exe;	/* NULL: argv[0], looked up in PATH of envv when it has no slash */
+	const char *cwd;	/* "" is "/" */
+	const struct cred *cred; /* reference stays with the caller */
+	struct limits limits;
+	uint32_t umask;
+	int32_t oom_score_adj;
+	struct file *const *files; /* guest fd n = files[n]; may hold NULL */
+	unsigned file_count;
+	struct tty *tty;	/* becomes the controlling terminal of a new session; may be NULL */
+};
+
+struct container_args {
+	const char *id;
+	struct mnt_ns *mnt_ns; /* taken over */
+	struct path root;      /* taken over */
+	struct user_ns *user_ns;
+	struct pid_ns *pid_ns; /* NULL: fresh */
+	struct uts_ns *uts;
+	struct ipc_ns *ipc;
+	struct net_ns *net;
+	uint64_t memory_limit, pids_limit;
+	uint32_t cpus;
+	const char *cgroup_path;
+};
+
+struct container;
+NODISCARD int container_new(const struct container_args *a, struct container **ret_c);
+struct container *container_find(const char *id); /* reference, or NULL; abbreviations are runsc's */
+void container_put(struct container *c);
+/* Loads init so that it would run next (exec errors come back here), but does not let it run. */
+NODISCARD int container_create_init(struct container *c, const struct process_args *a);
+NODISCARD int container_start(struct container *c);
+/* A further process (exec). *ret_pid in the container's pid namespace. Runs at once. */
+NODISCARD int container_exec(struct container *c, const struct process_args *a, int32_t *ret_pid);
+/* Wait status when the process has ended (its status is kept until asked once for exec'd ones, always for
+ * init): 1 and *ret_status, 0 still running, -ECHILD unknown. */
+NODISCARD int container_wait_poll(struct container *c, int32_t pid, uint32_t *ret_status);
+/* Woken (POLLHUP) whenever a waited-for process ends; use with container_wait_poll. */
+struct waitq *container_waitq(struct container *c);
+enum container_state container_state(struct container *c);
+/* mode as control.proto SignalArgs: 0 process, 1 all, 2 foreground group of its terminal, 3 group. */
+NODISCARD int container_signal(struct container *c, int32_t pid, int signo, int mode);
+/* Freezes every task of the sandbox at the next safe point; returns when all stopped, -ETIMEDOUT. */
+NODISCARD int kernel_pause(int64_t deadline_ns);
+void kernel_resume(void);
+bool kernel_paused(void);
+struct pid_ns *container_pid_ns(struct container *c);
+const struct path *container_root(struct container *c);
+struct mnt_ns *container_mnt_ns(struct container *c);
+struct user_ns *container_user_ns(struct container *c);
+const char *container_id(const struct container *c);
+int kernel_init(struct platform *platform, uint32_t cpus); /* boot only */
+uint32_t kernel_cpu_count(void);
+extern struct platform *kernel_platform;
+
+#endif

@@ -1,0 +1,219 @@
+/*
+ * For implementers of file systems: the objects behind vfs.h and the operations they call.
+ * A NULL member has the default written beside it. No operation is called with guest pointers, none
+ * may wait for the guest: what would block returns -EAGAIN and wakes the wait queue later.
+ */
+#ifndef SENTRY_VFS_FS_OPS_H
+#define SENTRY_VFS_FS_OPS_H
+
+#include "platform/base/list.h"
+#include "sentry/core/mappable.h"
+#include "sentry/vfs/vfs.h"
+
+struct superblock {
+	struct refcount refs;
+	const struct superblock_ops *ops;
+	const char *fstype;	   /* as /proc/filesystems names it */
+	dev_t dev;		   /* anonymous device number */
+	uint64_t magic;		   /* statfs f_type */
+	bool readonly;		   /* MS_RDONLY of the superblock */
+	bool no_dcache;		   /* never keep unused dentries (proc) */
+	struct user_ns *user_ns;   /* owner, reference */
+	struct inode *root;	   /* reference */
+	char *options;		   /* extra text for /proc/mounts, owned, may be NULL */
+	void *data;		   /* the file system's own */
+};
+
+struct superblock_ops {
+	/* Frees sb->data; the last reference is gone. */
+	void (*free)(struct superblock *sb);
+	int (*statfs)(struct superblock *sb, struct kstatfs *ret); /* default: zeros with magic */
+	int (*sync)(struct superblock *sb);			   /* default: 0 */
+};
+
+/* Registered file system types, for mount(2) by name. */
+struct fs_type {
+	const char *name;
+	bool user_mountable; /* by a user namespace's root */
+	bool nodev;	     /* as /proc/filesystems prints */
+	int (*mount)(const struct fs_type *t, const char *source, uint64_t flags, const char *data,
+		     const struct cred *cred, struct superblock **ret_sb);
+	struct list_node node;
+};
+void fs_type_register(struct fs_type *t); /* boot only */
+NODISCARD struct superblock *superblock_new(const struct superblock_ops *ops, const char *fstype,
+					    uint64_t magic, struct user_ns *user_ns);
+struct superblock *superblock_get(struct superblock *sb);
+void superblock_put(struct superblock *sb);
+
+/*
+ * An inode. Attributes live here; a file system that caches nothing refreshes them in getattr and
+ * revalidate. Type bits of mode, sb, ino, rdev are const after inode_init.
+ */
+struct inode {
+	struct refcount refs;
+	const struct inode_ops *ops;
+	const struct file_ops *fops; /* of files opened on it; may be NULL when ops->open sets them */
+	struct superblock *sb;	     /* borrowed: the superblock outlives its inodes */
+	uint64_t ino;
+	dev_t rdev;
+	struct mutex mu; /* LOCK_INODE: attributes below and directory contents */
+	uint32_t mode, nlink;
+	kuid_t uid;
+	kgid_t gid;
+	uint64_t size;
+	struct timespec atime, mtime, ctime, btime;
+	struct mappable *mappable;   /* NULL: cannot be mapped */
+	struct inode_locks *locks;   /* file locks, made on first use; LOCK_LEAF inside */
+	struct inode_watches *watches; /* inotify, made on first use */
+	struct unix_binding *unix_binding; /* bound socket of S_IFSOCK, reference held by the socket */
+	struct pipe *fifo;	     /* S_IFIFO: the shared pipe while open */
+	int32_t write_count;	     /* writers, or -N exec deny-write; atomics by vfs */
+	bool has_watches;
+};
+
+void inode_init(struct inode *i, const struct inode_ops *ops, struct superblock *sb, uint64_t ino, uint32_t mode);
+void inode_fini(struct inode *i); /* frees what the VFS attached; called by ops->free */
+struct inode *inode_get(struct inode *i);
+void inode_put(struct inode *i);
+DEFINE_AUTO(inode_put, struct inode *)
+uint64_t ino_next(void); /* a fresh number for synthetic inodes */
+
+/* Names are NUL-terminated components, never "." or "..". Called with dir->mu held unless said. */
+struct inode_ops {
+	const char *name;
+	/* Frees the object that embeds the inode; ends with inode_fini. Any thread. */
+	void (*free)(struct inode *i);
+	/* Finds name: reference in *ret_inode, or -ENOENT (cached as a negative dentry). rest is what of the
+	 * path follows, a hint: a remote file system may fetch it in the same trip and keep it. Default:
+	 * -ENOTDIR. */
+	int (*lookup)(struct inode *dir, const char *name, const char *rest, struct inode **ret_inode);
+	/* Is the cached result (inode, or NULL for a negative) of name in dir still right? 1 yes, 0 no. No
+	 * locks held. Default: yes. */
+	int (*revalidate)(struct inode *dir, const char *name, struct inode *inode);
+	/* Defaults of all that change a directory: -EPERM. mode includes the type and is past the umask. */
+	int (*create)(struct inode *dir, const char *name, uint32_t mode, const struct cred *cred, struct inode **ret_inode);
+	int (*mkdir)(struct inode *dir, const char *name, uint32_t mode, const struct cred *cred, struct inode **ret_inode);
+	int (*mknod)(struct inode *dir, const char *name, uint32_t mode, dev_t rdev, const struct cred *cred, struct inode **ret_inode);
+	int (*symlink)(struct inode *dir, const char *name, const char *target, const struct cred *cred, struct inode **ret_inode);
+	int (*link)(struct inode *dir, const char *name, struct inode *target);
+	int (*unlink)(struct inode *dir, const char *name, struct inode *victim);
+	int (*rmdir)(struct inode *dir, const char *name, struct inode *victim);
+	/* Both dirs' mu held. replaced may be NULL. flags: RENAME_NOREPLACE (already checked), RENAME_EXCHANGE,
+	 * RENAME_WHITEOUT. */
+	int (*rename)(struct inode *old_dir, const char *old_name, struct inode *inode, struct inode *new_dir,
+		      const char *new_name, struct inode *replaced, unsigned flags);
+	/* O_TMPFILE. Default: -EOPNOTSUPP. */
+	int (*tmpfile)(struct inode *dir, uint32_t mode, const struct cred *cred, struct inode **ret_inode);
+	/* Text of a symbolic link. No locks held. */
+	int64_t (*readlink)(struct inode *i, char *buf, size_t size);
+	/* Magic links (/proc/PID/fd/N, exe, cwd): the place itself, with references. Default: by readlink. */
+	int (*follow)(struct inode *i, const struct cred *cred, struct path *ret_path);
+	/* Refreshes the attributes in the inode; no locks held. Default: they are right already. */
+	int (*refresh)(struct inode *i);
+	/* Fills what the generic code cannot know (blocks, blksize...); called after refresh with i->mu held. */
+	void (*getattr)(struct inode *i, struct kstat *st);
+	/* Applies checked changes (mode, uid, gid, size, times); i->mu held. Updates the inode's fields itself.
+	 * Default: -EPERM. Truncation must call mappable_invalidate after releasing what translate takes. */
+	int (*setattr)(struct inode *i, const struct kattr *attr);
+	/* Completes a file being opened: f->inode, path, flags, cred are set; may set f->ops and f->data, or put
+	 * another object in place. No locks held. Default: f->ops = inode->fops. */
+	int (*open)(struct inode *i, struct file *f);
+	int (*permission)(struct inode *i, const struct cred *cred, unsigned mask); /* default: mode bits and capabilities */
+	/* i->mu held; defaults: -EOPNOTSUPP. size 0 asks for the size needed. */
+	int64_t (*getxattr)(struct inode *i, const char *name, void *buf, size_t size);
+	int (*setxattr)(struct inode *i, const char *name, const void *buf, size_t size, int flags);
+	int64_t (*listxattr)(struct inode *i, char *buf, size_t size);
+	int (*removexattr)(struct inode *i, const char *name);
+};
+
+struct file {
+	struct refcount refs;
+	const struct file_ops *ops;
+	struct path path;	/* references; mnt may be NULL for anonymous files */
+	struct inode *inode;	/* reference */
+	_Atomic int flags;	/* O_ACCMODE, status flags, O_PATH */
+	struct mutex pos_mu;	/* LOCK_FILE_POS: pos and directory iteration */
+	int64_t pos;
+	const struct cred *cred; /* of the opener, reference */
+	void *data;		/* the implementation's own */
+	struct file_owner *owner; /* F_SETOWN, O_ASYNC; made on first use */
+	_Atomic uint32_t epoll_count; /* epoll registrations, so that the last put can clean up */
+	struct list_node epoll_items; /* LOCK_EPOLL rules of sentry/fs/epoll */
+};
+
+/* No locks held in any of them unless said; pos_mu is held around read/write/iterate that use f->pos. */
+struct file_ops {
+	const char *name;
+	/* The last reference is gone; frees f->data. The VFS releases the rest. */
+	void (*release)(struct file *f);
+	/* Called at each close(2) of a descriptor. Default: nothing. */
+	void (*flush)(struct file *f);
+	/* pos: where; NULL for streams. Defaults: -EINVAL. */
+	int64_t (*read)(struct file *f, struct uio *u, int64_t *pos);
+	int64_t (*write)(struct file *f, struct uio *u, int64_t *pos);
+	bool stream; /* no position: lseek and pread give -ESPIPE, pos_mu is not taken */
+	int64_t (*seek)(struct file *f, int64_t offset, int whence); /* default: by pos and inode size */
+	int (*iterate)(struct file *f, struct dir_emit *d, int64_t *pos); /* default: -ENOTDIR */
+	int64_t (*ioctl)(struct file *f, uint32_t cmd, uint64_t arg, struct umem *um); /* default: -ENOTTY */
+	/* Ready events now. Default: always POLLIN | POLLOUT and no wait queue (regular file). */
+	uint32_t (*poll)(struct file *f, uint32_t events);
+	struct waitq *(*waitq)(struct file *f); /* the queue whose wakes announce poll changes */
+	/* Checks a mapping and returns the mappable (borrowed; file referenced by the vma). Default: inode->mappable,
+	 * or -ENODEV. */
+	int (*mmap)(struct file *f, bool shared, uint8_t prot, struct mappable **ret);
+	int (*fsync)(struct file *f, bool datasync);	     /* default: 0 for inodes with data, -EINVAL for streams */
+	int (*fallocate)(struct file *f, int mode, int64_t offset, int64_t size); /* default: -EOPNOTSUPP */
+	int (*set_flags)(struct file *f, int flags);	     /* told of F_SETFL; default: nothing */
+	/* copy_file_range, splice fast paths. Defaults: generic loops through a buffer. */
+	int64_t (*splice_read)(struct file *in, int64_t *pos, struct file *out_pipe, size_t size, unsigned flags);
+	/* /proc/PID/fdinfo extra lines appended at buf; returns bytes. Default: none. */
+	size_t (*fdinfo)(struct file *f, char *buf, size_t size);
+};
+
+/* A file with one reference on an inode without a place (pipes, sockets, eventfd...). name is shown in
+ * /proc/PID/fd: "pipe:[ino]", "anon_inode:[eventfd]". Takes over data on success only. */
+NODISCARD int file_new_anon(const struct file_ops *ops, const char *name, uint32_t mode, int flags,
+			    const struct cred *cred, void *data, struct file **ret_file);
+/* A file on a given place; used by vfs_open and by memfd. */
+NODISCARD int file_new(const struct path *p, struct inode *inode, const struct file_ops *ops, int flags,
+		       const struct cred *cred, struct file **ret_file);
+
+/* Directory entries held in memory with synthetic inodes: proc, sys, dev use vfs/simple.h. */
+
+/* Drops the dentry cache's knowledge of name in dir (remote change, proc exit). */
+void dcache_forget(struct inode *dir, const char *name);
+/* Puts a known child (inode reference taken over; NULL: negative) into the cache, if still absent. */
+void dcache_prime(struct dentry *dir, const char *name, struct inode *inode);
+
+struct dentry {
+	struct refcount refs;
+	struct list_node hash_node, lru_node, child_node, children;
+	struct dentry *parent; /* reference; LOCK_DCACHE */
+	struct inode *inode;   /* reference; NULL: negative; set once by creation under the parent's inode lock */
+	char *name;	       /* owned; LOCK_DCACHE; changes by rename */
+	uint32_t hash, name_len;
+	bool unhashed, mounted; /* mounted: some mount has this as its mount point */
+	struct superblock *sb;
+};
+
+struct mount {
+	struct refcount refs;
+	struct superblock *sb;	/* reference */
+	struct dentry *root;	/* reference */
+	struct mount *parent;	/* LOCK_MOUNT, like all below */
+	struct dentry *mountpoint; /* reference */
+	struct list_node hash_node, child_node, children, ns_node;
+	struct mnt_ns *ns;
+	int32_t id, peer_group, master_group;
+	uint64_t flags; /* MS_RDONLY MS_NOSUID MS_NODEV MS_NOEXEC MS_NOATIME MS_RELATIME ... */
+	uint8_t propagation; /* 0 private, 1 shared, 2 slave, 4 unbindable (bits) */
+	char *source;
+	bool detached;
+	struct list_node peer_node, slave_node, slaves;
+	struct mount *master;
+};
+/* Shows each mount of ns as seen from root, in mount order: for /proc/PID/mounts and mountinfo. */
+int mnt_ns_for_each(struct mnt_ns *ns, int (*fn)(struct mount *m, void *arg), void *arg);
+
+#endif

@@ -1,1 +1,92 @@
-# Test programs and the check targets.
+# Test programs and the targets around them. `make check` and `make run` install dependencies first
+# (root); the parts below them (`make tests`, tests/run) work as they are.
+
+T := $(OUT)/tests
+TEST_CFLAGS := -std=gnu17 -D_GNU_SOURCE -I. -O1 -g -Wall -Wextra -Wshadow -Werror -pthread \
+	-Wno-nonnull -Wno-unused-result -Wno-stringop-overflow -Wno-stringop-overread
+
+# Unit tests and fuzzers: tests/unit/AREA_name.c links with everything that AREA may see.
+lib_obj = $(filter-out %/main.o,$(call obj,$(1)))
+AREA_base := $(call lib_obj,$(BASE_SRC))
+AREA_host := $(AREA_base) $(call lib_obj,$(HOST_SRC))
+AREA_urpc := $(AREA_host) $(call lib_obj,$(URPC_SRC)) $(PB_OBJ)
+AREA_gofer := $(AREA_host) $(call lib_obj,$(GOFER_SRC))
+AREA_platform := $(AREA_host) $(call lib_obj,$(PLATFORM_SRC))
+AREA_runsc := $(AREA_urpc) $(call lib_obj,$(RUNSC_SRC))
+AREA_sentry := $(AREA_urpc) $(call lib_obj,$(SENTRY_SRC) $(PLATFORM_SRC) $(GOFER_PROTO_SRC))
+AREAS := base host urpc gofer platform runsc sentry
+AREA_LIBS := -lseccomp -lprotobuf-c -luring -lcapstone -ljansson
+area = $(firstword $(subst _, ,$(basename $(notdir $(1)))))
+
+$(foreach a,$(AREAS),$(eval $(T)/lib/$(a).a: $(AREA_$(a))))
+$(T)/lib/%.a:
+	@mkdir -p $(@D)
+	@rm -f $@
+	$(Q)ar rcT $@ $^ 2>/dev/null || ar rc $@
+
+UNIT_SRC := $(wildcard tests/unit/*.c)
+FUZZ_SRC := $(wildcard tests/fuzz/*.c)
+UNIT_BIN := $(UNIT_SRC:tests/unit/%.c=$(T)/unit/%)
+FUZZ_BIN := $(FUZZ_SRC:tests/fuzz/%.c=$(T)/fuzz/%)
+$(OUT)/obj/tests/%.o: WARN := $(filter-out -Wmissing-prototypes,$(WARN))
+
+.SECONDEXPANSION:
+$(UNIT_BIN): $(T)/unit/%: $(OUT)/obj/tests/unit/%.o $(OUT)/obj/tests/lib/test.o $(T)/lib/$$(call area,%).a
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) -pie -o $@ $^ $(AREA_LIBS)
+$(FUZZ_BIN): $(T)/fuzz/%: $(OUT)/obj/tests/fuzz/%.o $(OUT)/obj/tests/lib/fuzz.o $(T)/lib/$$(call area,%).a
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) -pie -o $@ $^ $(AREA_LIBS)
+
+# Guest programs: static, so that they run over any root.
+GUEST_SRC := $(wildcard tests/guest/*.c)
+GUEST_BIN := $(GUEST_SRC:tests/guest/%.c=$(T)/guest/%)
+BENCH_BIN := $(patsubst tests/bench/%.c,$(T)/bench/%,$(wildcard tests/bench/*.c))
+$(T)/obj/%.o: tests/%.c
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  CC $<")
+	$(Q)$(CC) $(TEST_CFLAGS) -MMD -MP -c -o $@ $<
+$(GUEST_BIN): $(T)/guest/%: $(T)/obj/guest/%.o $(T)/obj/lib/test.o
+	@mkdir -p $(@D)
+	$(Q)$(CC) -static -pthread -o $@ $^
+$(BENCH_BIN): $(T)/bench/%: $(T)/obj/bench/%.o
+	@mkdir -p $(@D)
+	$(Q)$(CC) -static -pthread -o $@ $^
+$(T)/hostbox: $(T)/obj/lib/hostbox.o
+	$(Q)$(CC) -static -o $@ $^
+.PRECIOUS: $(T)/obj/%.o
+
+UNIT_TESTS := $(UNIT_BIN) $(FUZZ_BIN)
+TESTS := $(UNIT_TESTS) $(GUEST_BIN) $(BENCH_BIN) $(T)/hostbox
+unit-tests: $(UNIT_TESTS)
+tests: all $(TESTS)
+
+deps:
+	@tools/install-deps
+
+# Dependencies may come to be only now, so the rest is a make of its own.
+run: deps
+	@$(MAKE) --no-print-directory -s all
+	@echo '$$ build/runsc do -- sh -c "uname -a; id; echo hello from the sandbox"'
+	@$(OUT)/runsc do -- /bin/sh -c 'uname -a; id; echo hello from the sandbox'
+	@echo '$$ build/runsc do -- python3 -c "print(sum(range(10**6)))"'
+	@$(OUT)/runsc do -- python3 -c 'print(sum(range(10**6)))'
+
+check: deps
+	@$(MAKE) --no-print-directory check-built
+ifeq ($(SAN),)
+check-built: tests
+	@tests/run --out $(OUT)
+else
+check-built: unit-tests
+	@tests/run --out $(OUT) --group unit --group fuzz
+endif
+
+lint:
+	@tests/run --out $(OUT) --group lint
+
+bench: all $(BENCH_BIN)
+	@tests/bench/bench --out $(OUT) $(PEERS:%=--peer %)
+
+.PHONY: deps run tests unit-tests check check-built lint bench
+-include $(shell find $(T)/obj -name '*.d' 2>/dev/null)

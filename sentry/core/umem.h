@@ -37,7 +37,7 @@ struct umem_ops {
 	/* Copies up to size bytes; returns how many before the first bad page, or -EFAULT if none (size > 0). */
 	int64_t (*copy_in)(struct umem *um, void *dst, uaddr_t src, size_t size);
 	int64_t (*copy_out)(struct umem *um, uaddr_t dst, const void *src, size_t size);
-	/* Makes up to size bytes from addr addressable; partial when pages are bad or UMEM_PIN_MAX is
+	/* Makes up to size bytes from addr addressable, appended to what pin holds; partial when pages are bad or UMEM_PIN_MAX is
 	 * reached; returns bytes pinned or -EFAULT. The memory may be changed by the guest at any time and
 	 * may raise SIGBUS on direct access when it belongs to a host file: hand it to host calls only. */
 	int64_t (*pin)(struct umem *um, uaddr_t addr, size_t size, bool write, struct umem_pin *pin);

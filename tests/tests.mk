@@ -5,7 +5,8 @@ T := $(OUT)/tests
 TEST_CFLAGS := -std=gnu17 -D_GNU_SOURCE -I. -O1 -g -Wall -Wextra -Wshadow -Werror -pthread \
 	-Wno-nonnull -Wno-unused-result -Wno-stringop-overflow -Wno-stringop-overread
 
-# Unit tests and fuzzers: tests/unit/AREA_name.c links with everything that AREA may see.
+# Unit tests and fuzzers: tests/unit/AREA_name.c links with everything that AREA may see. A unit test
+# uses tests/lib/test.h; one that brings its own main prints the closing line itself.
 lib_obj = $(filter-out %/main.o,$(call obj,$(1)))
 AREA_base := $(call lib_obj,$(BASE_SRC))
 AREA_host := $(AREA_base) $(call lib_obj,$(HOST_SRC))
@@ -19,6 +20,7 @@ AREA_LIBS := -lseccomp -lprotobuf-c -luring -lcapstone -ljansson
 area = $(firstword $(subst _, ,$(basename $(notdir $(1)))))
 
 $(foreach a,$(AREAS),$(eval $(T)/lib/$(a).a: $(AREA_$(a))))
+$(T)/lib/test.a: $(OUT)/obj/tests/lib/test.o
 $(T)/lib/%.a:
 	@mkdir -p $(@D)
 	@rm -f $@
@@ -31,12 +33,19 @@ FUZZ_BIN := $(FUZZ_SRC:tests/fuzz/%.c=$(T)/fuzz/%)
 $(OUT)/obj/tests/%.o: WARN := $(filter-out -Wmissing-prototypes,$(WARN))
 
 .SECONDEXPANSION:
-$(UNIT_BIN): $(T)/unit/%: $(OUT)/obj/tests/unit/%.o $(OUT)/obj/tests/lib/test.o $(T)/lib/$$(call area,%).a
+$(UNIT_BIN): $(T)/unit/%: $(OUT)/obj/tests/unit/%.o $(T)/lib/test.a $(T)/lib/$$(call area,%).a
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) -pie -o $@ $^ $(AREA_LIBS)
 $(FUZZ_BIN): $(T)/fuzz/%: $(OUT)/obj/tests/fuzz/%.o $(OUT)/obj/tests/lib/fuzz.o $(T)/lib/$$(call area,%).a
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(ALL_CFLAGS) -pie -o $@ $^ $(AREA_LIBS)
+	$(Q)$(CC) $(ALL_CFLAGS) $(if $(LIBFUZZER),-fsanitize=fuzzer) -pie -o $@ $(FUZZ_INPUTS) $(AREA_LIBS)
+FUZZ_INPUTS = $(if $(LIBFUZZER),$(filter-out %/lib/fuzz.o,$^),$^)
+
+# The same fuzzers under libFuzzer, with coverage: build-fuzz/NAME [corpus directory]
+fuzz-bins:
+	@$(MAKE) --no-print-directory CC=clang OUT=build-fuzz LIBFUZZER=1 \
+		CFLAGS="-O1 -g -fsanitize=fuzzer-no-link,address,undefined" fuzz-link
+fuzz-link: $(FUZZ_BIN)
 
 # Guest programs: static, so that they run over any root.
 GUEST_SRC := $(wildcard tests/guest/*.c)
@@ -54,7 +63,7 @@ $(BENCH_BIN): $(T)/bench/%: $(T)/obj/bench/%.o
 	$(Q)$(CC) -static -pthread -o $@ $^
 $(T)/hostbox: $(T)/obj/lib/hostbox.o
 	$(Q)$(CC) -static -o $@ $^
-.PRECIOUS: $(T)/obj/%.o
+.SECONDARY:
 
 UNIT_TESTS := $(UNIT_BIN) $(FUZZ_BIN)
 TESTS := $(UNIT_TESTS) $(GUEST_BIN) $(BENCH_BIN) $(T)/hostbox
@@ -88,5 +97,5 @@ lint:
 bench: all $(BENCH_BIN)
 	@tests/bench/bench --out $(OUT) $(PEERS:%=--peer %)
 
-.PHONY: deps run tests unit-tests check check-built lint bench
+.PHONY: fuzz-bins fuzz-link deps run tests unit-tests check check-built lint bench
 -include $(shell find $(T)/obj -name '*.d' 2>/dev/null)

@@ -1,8 +1,14 @@
-/* The driver behind fuzz.h: no coverage feedback, but the same inputs on every machine. */
-#include "tests/lib/fuzz.h"
+/*
+ * A main for libFuzzer harnesses, so that `make check` runs them with any compiler: no coverage
+ * feedback, but the same inputs on every machine.
+ *   PROGRAM [seconds [seed directory [number of the one input to run]]]
+ * A crashing input is left as crash-PROGRAM in the current directory.
+ */
+#include <dirent.h>
 
 #include <fcntl.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +19,14 @@
 
 enum { FUZZ_MAX = 1 << 16 };
 
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+enum { SEEDS_MAX = 256 };
+static struct seed {
+	uint8_t *data;
+	size_t size;
+} seeds[SEEDS_MAX];
+static size_t seed_count;
 static uint64_t state;
 static uint8_t input[FUZZ_MAX];
 static volatile size_t input_size;
@@ -92,13 +106,36 @@ static void on_crash(int signo)
 	_exit(1);
 }
 
-static void run_number(unsigned long number, size_t seed_count)
+/* Seeds are the files of a directory, and an empty input. */
+static void load_seeds(const char *path)
 {
-	const struct fuzz_seed *seed = &fuzz_seeds[number % seed_count];
+	DIR *dir = path ? opendir(path) : NULL;
+	struct dirent *entry;
+
+	while (dir && (entry = readdir(dir)) && seed_count < SEEDS_MAX - 1) {
+		int fd = openat(dirfd(dir), entry->d_name, O_RDONLY);
+		ssize_t size = fd < 0 ? -1 : read(fd, input, FUZZ_MAX);
+		if (size >= 0) {
+			seeds[seed_count].data = malloc((size_t)size + 1);
+			memcpy(seeds[seed_count].data, input, (size_t)size);
+			seeds[seed_count++].size = (size_t)size;
+		}
+		if (fd >= 0)
+			close(fd);
+	}
+	if (dir)
+		closedir(dir);
+	seeds[seed_count].data = calloc(1, 1);
+	seeds[seed_count++].size = 0;
+}
+
+static void run_number(unsigned long number)
+{
+	const struct seed *seed = &seeds[number % seed_count];
 
 	state = number * 0x9e3779b97f4a7c15u + 1;
 	input_number = number;
-	input_size = seed->size < FUZZ_MAX ? seed->size : FUZZ_MAX;
+	input_size = seed->size;
 	memcpy(input, seed->data, input_size);
 	if (number >= seed_count)
 		for (size_t n = 1 + random_below(6); n > 0; n--)
@@ -107,27 +144,23 @@ static void run_number(unsigned long number, size_t seed_count)
 	uint8_t *copy = malloc(input_size ? input_size : 1);
 	memcpy(copy, input, input_size);
 	alarm(20);
-	fuzz_one(copy, input_size);
+	LLVMFuzzerTestOneInput(copy, input_size);
 	free(copy);
 }
 
 int main(int argc, char **argv)
 {
 	static const int signals[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGALRM };
-	double seconds = argc > 1 ? atof(argv[1]) : 3;
-	unsigned long number = argc > 2 ? strtoul(argv[2], NULL, 0) : 0;
-	time_t end = time(NULL) + (time_t)seconds;
-	size_t seed_count = 0;
+	time_t end = time(NULL) + (argc > 1 ? atoi(argv[1]) : 3);
+	unsigned long number = argc > 3 ? strtoul(argv[3], NULL, 0) : 0;
 
 	program = strrchr(argv[0], '/') ? strrchr(argv[0], '/') + 1 : argv[0];
 	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
 		signal(signals[i], on_crash);
-	while (fuzz_seeds[seed_count].data)
-		seed_count++;
+	load_seeds(argc > 2 ? argv[2] : NULL);
 	do {
-		for (int i = 0; i < 100; i++)
-			run_number(number++, seed_count);
-	} while (argc <= 2 && time(NULL) < end);
-	printf("PASS mutations\n%lu inputs\n1 passed, 0 failed\n", number);
+		run_number(number++);
+	} while (argc <= 3 && (number % 64 || time(NULL) < end));
+	printf("PASS mutations %lu inputs\n1 passed, 0 failed\n", number);
 	return 0;
 }

@@ -34,9 +34,17 @@ struct platform_syscall {
 	bool vsyscall;    /* came from the vsyscall page; ip and sp are already those of the return */
 };
 
+/*
+ * A host that does not tell what kind of access failed leaves several bits set: "one of these". A
+ * backend maps every page at least readable, so a fault on a mapped page is exactly WRITE or EXEC,
+ * and one on an unmapped page is READ|WRITE (or EXEC when addr is the instruction pointer).
+ * mm makes the page readable when READ is among them and the vma allows it; a write then faults
+ * again, with WRITE alone. No bit that the vma allows: the access is illegal.
+ */
 struct platform_fault {
 	uint64_t addr;
-	uint8_t access; /* PLATFORM_READ, PLATFORM_WRITE or PLATFORM_EXEC */
+	uint8_t access; /* set of PLATFORM_READ, PLATFORM_WRITE, PLATFORM_EXEC */
+	bool mapped;    /* the address space had a mapping there, without the permission */
 };
 
 struct platform_signal {
@@ -62,6 +70,11 @@ struct pcontext {
 	_Atomic uint32_t interrupted; /* set by platform_interrupt, taken by platform_switch */
 };
 
+/*
+ * An address space is a cache of the mm's mappings: it may lose any of them at any time (host limits
+ * on the number of mappings), and the guest then faults again. mm must answer a fault on a page that
+ * it believes mapped by mapping it again.
+ */
 struct aspace {
 	const struct platform_ops *ops;
 	struct platform *platform;
@@ -84,7 +97,9 @@ struct platform_ops {
 
 	/* Two-call self-test. 0, or -errno with one sentence in why[why_size]. Any context, may block. */
 	int (*probe)(char *why, size_t why_size);
-	/* Opens what the backend needs before the seccomp filter is loaded. memory_fd is the guest memory file. */
+	/* Opens what the backend needs. Called once, on a thread that lives as long as the process, after the
+	 * last change of uid, gid, namespaces and Landlock domain, before capabilities are dropped or
+	 * a seccomp filter is loaded. memory_fd is the guest memory file. */
 	int (*open)(int memory_fd, struct platform **ret_platform);
 	void (*close)(struct platform *p);
 
@@ -92,15 +107,25 @@ struct platform_ops {
 	int (*aspace_new)(struct platform *p, struct aspace **ret_as);
 	/* No context may be switched into it any more. */
 	void (*aspace_free)(struct aspace *as);
-	/* Applies count changes in order. The caller serialises calls on one address space (mm lock) and
-	 * may be any task thread, whether or not other guest threads run in it; self is the calling
-	 * task's context, or NULL. On error the ranges of the failed and later entries are unmapped. */
+	/* Applies count changes in order, before any guest instruction runs in as after the return (the work
+	 * itself may be put off until then, so that changes of one system call make one batch). The
+	 * caller serialises calls on one address space (mm lock) and may be any thread, whether or not
+	 * other guest threads run in it; self is the calling task's context, or NULL. A change that
+	 * the host refuses leaves its range unmapped; PROTECT of a range with holes may unmap it.
+	 * A host_fd may be closed once a later call has replaced or unmapped its range. 0 or -ENOMEM
+	 * (nothing was changed). */
 	int (*aspace_update)(struct aspace *as, struct pcontext *self, const struct aspace_op *op, size_t count);
+
+	/* Sees to it that one more context can be switched into as. Called by the task whose context self
+	 * runs in as and is stopped, once for each new guest thread (clone with CLONE_VM, vfork),
+	 * before that thread's first switch. Not needed for the first context of an address space. */
+	int (*aspace_reserve)(struct aspace *as, struct pcontext *self);
 
 	/* Creates a context; called on the thread that will switch it. Registers are zero, FPU state initial. */
 	int (*context_new)(struct platform *p, struct pcontext **ret_ctx);
 	void (*context_free)(struct pcontext *ctx);
-	/* Runs the guest in as until something happens. Task thread only. */
+	/* Runs the guest in as until something happens. Task thread only. The first switch into another
+	 * address space (exec) starts with initial FPU state unless fpu_set was called since. */
 	enum switch_why (*context_switch)(struct pcontext *ctx, struct aspace *as);
 	/* Makes a running or the next context_switch return SWITCH_INTERRUPT soon. Any thread, async. */
 	void (*context_interrupt)(struct pcontext *ctx);

@@ -15,7 +15,9 @@ struct waitq_entry {
 	struct waitq *q; /* NULL when not registered */
 	uint32_t events; /* woken when (events of the wake & this) != 0 */
 	bool exclusive;	 /* at most one exclusive entry is woken a wake */
-	/* Called with the queue's lock held: must not block, take objects' locks or touch the queue. */
+	/* Called with the queue's lock held: must not block, take objects' locks or touch the queue. It may
+	 * wake another queue (epoll in epoll): those nest without cycles, so waitq_wake locks with
+	 * mutex_lock_nested. */
 	void (*wake)(struct waitq_entry *e, uint32_t events);
 };
 

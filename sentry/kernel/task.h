@@ -184,6 +184,18 @@ DEFINE_AUTO(task_put, struct task *)
 struct thread_group *thread_group_get(struct thread_group *tg);
 void thread_group_put(struct thread_group *tg);
 
+/* Process groups and sessions, for terminals. _locked: taskset_mu is held. */
+struct process_group *process_group_get(struct process_group *pg);
+void process_group_put(struct process_group *pg); /* takes taskset_mu when it is the last */
+struct session *session_get(struct session *s);
+void session_put(struct session *s);
+/* Borrowed; NULL when there is none. */
+struct process_group *process_group_find_locked(struct pid_ns *ns, int32_t pgid);
+/* No member has a parent in another group of the same session (setpgid(2), "orphaned"). */
+bool process_group_orphaned_locked(struct process_group *pg);
+int32_t process_group_id_in(const struct process_group *pg, const struct pid_ns *ns); /* 0: not visible */
+int32_t session_id_in(const struct session *s, const struct pid_ns *ns);
+
 /* Guest memory of the calling task. */
 struct umem *task_umem(struct task *t);
 

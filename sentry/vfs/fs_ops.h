@@ -139,8 +139,11 @@ struct file {
 	void *data;		/* the implementation's own */
 	struct file_owner *owner; /* F_SETOWN, O_ASYNC; made on first use */
 	_Atomic uint32_t epoll_count; /* epoll registrations, so that the last put can clean up */
-	struct list_node epoll_items; /* LOCK_EPOLL rules of sentry/fs/epoll */
+	struct list_node epoll_items; /* head (list_init by file_new); protected by sentry/fs/epoll */
 };
+
+/* Set by sentry/fs/epoll: the last file_put calls it before ops->release when epoll_count != 0. */
+extern void (*file_epoll_release)(struct file *f);
 
 /* No locks held in any of them unless said; pos_mu is held around read/write/iterate that use f->pos. */
 struct file_ops {

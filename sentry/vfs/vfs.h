@@ -119,9 +119,11 @@ NODISCARD int vfs_unlink(const struct walk *w, const char *pathname);
 NODISCARD int vfs_rmdir(const struct walk *w, const char *pathname);
 NODISCARD int vfs_rename(const struct walk *from, const char *oldpath, const struct walk *to,
 			 const char *newpath, unsigned flags);
-/* Creates a unix socket's name (bind(2)); binds the inode to sock. */
+/* Creates a unix socket's name (bind(2)), mode 0777 past the umask, and sets inode->unix_binding = b under
+ * inode->mu. *ret_path holds references: the socket keeps it and clears unix_binding before path_put.
+ * -EADDRINUSE when the name exists, else as mknod(2). */
 struct unix_binding;
-NODISCARD int vfs_bind_socket(const struct walk *w, const char *pathname, struct unix_binding *b);
+NODISCARD int vfs_bind_socket(const struct walk *w, const char *pathname, struct unix_binding *b, struct path *ret_path);
 
 /* On resolved places. cred is checked as the man page of the call says. */
 NODISCARD int vfs_getattr(const struct path *p, struct kstat *ret_stat);

@@ -13,4 +13,7 @@
 #define ERESTARTNOHAND 514 /* EINTR if a handler runs, else restart */
 #define ERESTART_RESTARTBLOCK 516 /* restart_syscall(2) with task->restart */
 
+/* Not an error: the handler set all registers itself (rt_sigreturn, execve); no result is written. */
+#define EJUSTRETURN 530
+
 #endif

@@ -19,7 +19,8 @@ struct waiter {
 
 /* Prepares w for events; then waitq_add(q, &w->entry) or file_wait_add(f, &w->entry). */
 void waiter_init(struct waiter *w, struct task *t, uint32_t events);
-/* Sleeps until a registered waiter of the task was woken since the last return, or:
+/* Sleeps until a registered waiter of the task was woken since the last return (spurious returns of 0
+ * happen: look again and call again), or:
  *   -ETIMEDOUT    deadline_ns (CLOCK_MONOTONIC, TIME_FOREVER: none) has passed
  *   -ERESTARTSYS  a signal, stop or kill is to be handled (callers may turn it into another restart code)
  * what is static text for debugging ("futex", "pipe read"). No locks held. */

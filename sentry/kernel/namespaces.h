@@ -13,9 +13,19 @@ struct pid_ns {
 	struct thread_group *init; /* taskset; child reaper */
 	int32_t last_pid;	/* taskset */
 	uint32_t pid_count, pid_limit; /* taskset; 0: no limit */
-	struct rb_tree tids;	/* taskset: internal */
-	bool dying;
+	struct rb_tree tids;	/* taskset: pid_number.node by nr */
+	bool dying;		/* taskset: init has exited, no new tasks */
 };
+
+struct cgroup_ns {
+	struct refcount refs;
+	struct user_ns *user_ns;
+	uint64_t ns_ino;
+};
+
+/* A fresh inode number for a namespace file. */
+uint64_t ns_ino_next(void);
+extern struct pid_ns *root_pid_ns; /* const after kernel_init; sees every task of the sandbox */
 
 struct uts_ns {
 	struct refcount refs;
@@ -31,6 +41,12 @@ struct uts_ns *uts_ns_get(struct uts_ns *ns);
 void uts_ns_put(struct uts_ns *ns);
 struct pid_ns *pid_ns_get(struct pid_ns *ns);
 void pid_ns_put(struct pid_ns *ns);
+struct cgroup_ns *cgroup_ns_new(struct user_ns *owner);
+struct cgroup_ns *cgroup_ns_get(struct cgroup_ns *ns);
+void cgroup_ns_put(struct cgroup_ns *ns);
+/* References are taken; NULL: out of memory. */
+struct nsproxy *nsproxy_new(struct uts_ns *uts, struct ipc_ns *ipc, struct net_ns *net,
+			    struct pid_ns *pid_for_children, struct cgroup_ns *cgroup);
 struct nsproxy *nsproxy_get(struct nsproxy *p);
 void nsproxy_put(struct nsproxy *p);
 /* Implemented by their owners (sentry/ipc, sentry/net). */

@@ -26,6 +26,14 @@ struct guest_siginfo {
 };
 _Static_assert(sizeof(struct guest_siginfo) == 128, "siginfo_t is 128 bytes");
 
+#define GUEST_SI_USER 0
+#define GUEST_SI_KERNEL 0x80
+#define GUEST_SI_QUEUE (-1)
+#define GUEST_SI_TIMER (-2)
+#define GUEST_SI_MESGQ (-3)
+#define GUEST_SI_SIGIO (-5)
+#define GUEST_SI_TKILL (-6)
+
 struct sigqueue_item {
 	struct list_node node;
 	struct guest_siginfo info;
@@ -56,6 +64,12 @@ struct container;
 int signal_send_task(struct task *t, const struct guest_siginfo *info);
 int signal_send_group(struct thread_group *tg, const struct guest_siginfo *info);
 int signal_send_group_locked(struct thread_group *tg, const struct guest_siginfo *info);
+int signal_send_task_locked(struct task *t, const struct guest_siginfo *info);
+/* A timer's signal to t (tg NULL) or tg; at most one item of a timer is queued: false when one is
+ * already pending (count an overrun). tag names the timer; see signal_timer_forget. */
+bool signal_send_timer(struct task *t, struct thread_group *tg, const struct guest_siginfo *info, void *tag);
+/* Drops queued items of the timer (timer_delete). */
+void signal_timer_forget(struct thread_group *tg, void *tag);
 int signal_send_pgrp(struct process_group *pg, const struct guest_siginfo *info);
 int signal_send_pgrp_locked(struct process_group *pg, const struct guest_siginfo *info);
 /* A synchronous signal (fault) that cannot be blocked or ignored; current task. */
@@ -71,6 +85,11 @@ bool signal_pending(struct task *t);
 int signal_dequeue(struct task *t, sigset_kernel set, struct guest_siginfo *ret_info);
 sigset_kernel signal_pending_set(struct task *t);
 void signal_set_mask(struct task *t, sigset_kernel mask); /* current only; re-evaluates pending */
+/* For ppoll, pselect, epoll_pwait, sigsuspend: installs mask until the call ends; the old mask comes back
+ * when the call returns, or is what a handler's frame saves. Call signal_mask_restore when the call
+ * ended without -EINTR or a restart code; otherwise the exit path does it. */
+void signal_mask_replace(struct task *t, sigset_kernel mask);
+void signal_mask_restore(struct task *t);
 /* signalfd readiness: woken with POLLIN when a signal becomes pending for t. */
 struct waitq *signal_waitq(struct task *t);
 /* Does the calling task's tty access need SIGTTIN/SIGTTOU? see sentry/fs/devpts */

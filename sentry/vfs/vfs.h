@@ -108,6 +108,9 @@ struct kstatfs {
  * a file with one reference. mode already masked to 07777 (umask is applied here). */
 NODISCARD int vfs_open(const struct walk *w, const char *pathname, unsigned walk_flags, int flags,
 		       uint32_t mode, struct file **ret_file);
+/* Flag of vfs_open_path for execve: checks MAY_EXEC (and noexec mounts, -EACCES) instead of MAY_READ; the
+ * file is readable whatever the mode says. */
+#define VFS_O_EXEC 0x20
 /* Opens an already resolved place; no permission check of the path, only of the inode. */
 NODISCARD int vfs_open_path(const struct path *p, const struct cred *cred, int flags, struct file **ret_file);
 NODISCARD int vfs_mkdir(const struct walk *w, const char *pathname, uint32_t mode);

@@ -49,6 +49,16 @@ $(OUT)/obj/%.o: %.S
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
+# The guest's vDSO: a small shared object, embedded in the sentry.
+VDSO := $(OUT)/vdso.so
+$(VDSO): sentry/time/vdso/vdso.c sentry/time/vdso/vdso.lds sentry/time/vdso_data.h
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu17 -D_GNU_SOURCE -I. $(WARN) -Wno-missing-prototypes -O2 -fPIC -fno-stack-protector \
+		-fcf-protection=branch -fno-asynchronous-unwind-tables -fvisibility=default -shared -nostdlib \
+		-Wl,-soname=linux-vdso.so.1,--hash-style=both,-Bsymbolic,--build-id=sha1,-T,sentry/time/vdso/vdso.lds -o $@ $<
+$(OUT)/obj/sentry/time/vdso_image.o: ALL_CFLAGS += -DVDSO_IMAGE='"$(VDSO)"'
+$(OUT)/obj/sentry/time/vdso_image.o: $(VDSO)
+
 PB_OBJ := $(PROTO_C:$(OUT)/gen/%.c=$(OUT)/obj/%.o)
 $(OUT)/runsc: $(call obj,$(RUNSC_SRC) $(URPC_SRC) $(HOST_SRC) $(BASE_SRC)) $(PB_OBJ)
 	$(Q)$(CC) $(ALL_CFLAGS) -pie $(LDHARD) -o $@ $^ -ljansson -lseccomp -lprotobuf-c

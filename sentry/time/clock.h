@@ -35,7 +35,8 @@ struct ktimer {
 	struct rb_node node;
 	bool armed, running;
 	int clock_id;
-	int64_t expires_ns, interval_ns; /* absolute; 0 interval: one shot */
+	int64_t expires_ns, interval_ns; /* absolute on clock_id; 0 interval: one shot */
+	int64_t mono_ns;		 /* expires_ns on CLOCK_MONOTONIC */
 	/* overruns: periods elapsed, at least 1. May call ktimer_arm on itself. */
 	void (*fire)(struct ktimer *kt, uint64_t overruns);
 };
@@ -50,10 +51,13 @@ void ktimer_cancel_sync(struct ktimer *kt);
 /* Time left until the next expiry (0 when disarmed) and the interval. */
 int64_t ktimer_left(struct ktimer *kt, int64_t *ret_interval_ns);
 
-/* The vDSO image and its data page (sentry/time/vdso.c): frames to map read-only into a guest. */
+/*
+ * The vDSO (sentry/time/vdso.c): one data page, then the image; to be mapped read-only (data) and
+ * read-execute (image) right behind each other. vdso_init needs the memory file; cpus is what getcpu
+ * stays below. vdso_frames returns a reference on each page to the caller.
+ */
 struct frame_run;
-int vdso_init(void);
-/* Two pages of data and code; the caller takes references. Symbols are at offsets in the image. */
+int vdso_init(uint32_t cpus);
 void vdso_frames(struct frame_run *ret_data, struct frame_run *ret_code);
 
 #endif

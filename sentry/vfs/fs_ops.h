@@ -19,7 +19,8 @@ struct superblock {
 	bool readonly;		   /* MS_RDONLY of the superblock */
 	bool no_dcache;		   /* never keep unused dentries (proc) */
 	struct user_ns *user_ns;   /* owner, reference */
-	struct inode *root;	   /* reference */
+	struct inode *root;	   /* reference; set by the file system before the first mount */
+	struct dentry *root_dentry; /* made by the VFS at the first mount; reference */
 	char *options;		   /* extra text for /proc/mounts, owned, may be NULL */
 	void *data;		   /* the file system's own */
 };
@@ -64,12 +65,13 @@ struct inode {
 	uint64_t size;
 	struct timespec atime, mtime, ctime, btime;
 	struct mappable *mappable;   /* NULL: cannot be mapped */
-	struct inode_locks *locks;   /* file locks, made on first use; LOCK_LEAF inside */
-	struct inode_watches *watches; /* inotify, made on first use */
+	struct inode_locks *locks;   /* file locks, made on first use and kept (acquire/release) */
+	struct inode_watches *watches; /* inotify, made on first use and kept (acquire/release) */
 	struct unix_binding *unix_binding; /* bound socket of S_IFSOCK, reference held by the socket */
 	struct pipe *fifo;	     /* S_IFIFO: the shared pipe while open */
 	int32_t write_count;	     /* writers, or -N exec deny-write; atomics by vfs */
-	bool has_watches;
+	struct list_node aliases;    /* LOCK_DCACHE: dentry.alias_node */
+	bool linkable;		     /* made by O_TMPFILE: link(2) may give it its first name; under mu */
 };
 
 void inode_init(struct inode *i, const struct inode_ops *ops, struct superblock *sb, uint64_t ino, uint32_t mode);
@@ -79,7 +81,12 @@ void inode_put(struct inode *i);
 DEFINE_AUTO(inode_put, struct inode *)
 uint64_t ino_next(void); /* a fresh number for synthetic inodes */
 
-/* Names are NUL-terminated components, never "." or "..". Called with dir->mu held unless said. */
+/*
+ * Names are NUL-terminated components, never "." or "..". Called with dir->mu held unless said; the
+ * generic code has checked permissions, sticky bits, read-only mounts, types and existence. A file
+ * system changes the attributes of the other inodes involved (nlink, ctime) under their mu, taken with
+ * mutex_lock_nested.
+ */
 struct inode_ops {
 	const char *name;
 	/* Frees the object that embeds the inode; ends with inode_fini. Any thread. */
@@ -99,7 +106,7 @@ struct inode_ops {
 	int (*link)(struct inode *dir, const char *name, struct inode *target);
 	int (*unlink)(struct inode *dir, const char *name, struct inode *victim);
 	int (*rmdir)(struct inode *dir, const char *name, struct inode *victim);
-	/* Both dirs' mu held. replaced may be NULL. flags: RENAME_NOREPLACE (already checked), RENAME_EXCHANGE,
+	/* Both dirs' mu held (they may be one). replaced may be NULL. flags: RENAME_NOREPLACE (already checked), RENAME_EXCHANGE,
 	 * RENAME_WHITEOUT. */
 	int (*rename)(struct inode *old_dir, const char *old_name, struct inode *inode, struct inode *new_dir,
 		      const char *new_name, struct inode *replaced, unsigned flags);
@@ -107,7 +114,8 @@ struct inode_ops {
 	int (*tmpfile)(struct inode *dir, uint32_t mode, const struct cred *cred, struct inode **ret_inode);
 	/* Text of a symbolic link. No locks held. */
 	int64_t (*readlink)(struct inode *i, char *buf, size_t size);
-	/* Magic links (/proc/PID/fd/N, exe, cwd): the place itself, with references. Default: by readlink. */
+	/* Magic links (/proc/PID/fd/N, exe, cwd): the place itself, with references; 1: this one is not magic, go
+	 * by readlink. Default: by readlink. */
 	int (*follow)(struct inode *i, const struct cred *cred, struct path *ret_path);
 	/* Refreshes the attributes in the inode; no locks held. Default: they are right already. */
 	int (*refresh)(struct inode *i);
@@ -116,9 +124,11 @@ struct inode_ops {
 	/* Applies checked changes (mode, uid, gid, size, times); i->mu held. Updates the inode's fields itself.
 	 * Default: -EPERM. Truncation must call mappable_invalidate after releasing what translate takes. */
 	int (*setattr)(struct inode *i, const struct kattr *attr);
-	/* Completes a file being opened: f->inode, path, flags, cred are set; may set f->ops and f->data, or put
-	 * another object in place. No locks held. Default: f->ops = inode->fops. */
+	/* Completes a file being opened: f->inode, path, flags, cred are set, f->ops is inode->fops; may set
+	 * f->ops and f->data. No locks held. Not called for O_PATH. Default: nothing. For S_IFIFO, S_IFCHR
+	 * and S_IFBLK the VFS opens the pipe or device by itself and does not call it, unless special_open is set. */
 	int (*open)(struct inode *i, struct file *f);
+	bool special_open; /* open is called for fifos and devices, too (host files donated by the gofer) */
 	int (*permission)(struct inode *i, const struct cred *cred, unsigned mask); /* default: mode bits and capabilities */
 	/* i->mu held; defaults: -EOPNOTSUPP. size 0 asks for the size needed. */
 	int64_t (*getxattr)(struct inode *i, const char *name, void *buf, size_t size);
@@ -152,12 +162,16 @@ struct file_ops {
 	void (*release)(struct file *f);
 	/* Called at each close(2) of a descriptor. Default: nothing. */
 	void (*flush)(struct file *f);
-	/* pos: where; NULL for streams. Defaults: -EINVAL. */
+	/* pos: where, advanced by the bytes moved; NULL for streams. A write to a file with O_APPEND in f->flags
+	 * goes to the end, found under the file system's own lock. Defaults: -EINVAL. */
 	int64_t (*read)(struct file *f, struct uio *u, int64_t *pos);
 	int64_t (*write)(struct file *f, struct uio *u, int64_t *pos);
 	bool stream; /* no position: lseek and pread give -ESPIPE, pos_mu is not taken */
 	int64_t (*seek)(struct file *f, int64_t offset, int whence); /* default: by pos and inode size */
-	int (*iterate)(struct file *f, struct dir_emit *d, int64_t *pos); /* default: -ENOTDIR */
+	/* Directory entries without "." and "..": the VFS gives those at positions 0 and 1 and calls this with
+	 * *pos >= 2; 2 is the start (and rewinddir). Cookies are the file system's own, above 2. Sets *pos to
+	 * the cookie of the first entry not taken. Default: -ENOTDIR. */
+	int (*iterate)(struct file *f, struct dir_emit *d, int64_t *pos);
 	int64_t (*ioctl)(struct file *f, uint32_t cmd, uint64_t arg, struct umem *um); /* default: -ENOTTY */
 	/* Ready events now. Default: always POLLIN | POLLOUT and no wait queue (regular file). */
 	uint32_t (*poll)(struct file *f, uint32_t events);
@@ -168,19 +182,45 @@ struct file_ops {
 	int (*fsync)(struct file *f, bool datasync);	     /* default: 0 for inodes with data, -EINVAL for streams */
 	int (*fallocate)(struct file *f, int mode, int64_t offset, int64_t size); /* default: -EOPNOTSUPP */
 	int (*set_flags)(struct file *f, int flags);	     /* told of F_SETFL; default: nothing */
-	/* copy_file_range, splice fast paths. Defaults: generic loops through a buffer. */
-	int64_t (*splice_read)(struct file *in, int64_t *pos, struct file *out_pipe, size_t size, unsigned flags);
+	/* copy_file_range(2) within one file system; result may be short. Default: a loop through a buffer. */
+	int64_t (*copy_range)(struct file *in, int64_t in_pos, struct file *out, int64_t out_pos, uint64_t size);
+	/* open(2) of a fifo without O_NONBLOCK: 0, or -EAGAIN until the other end is there (wait on waitq). */
+	int (*open_wait)(struct file *f);
 	/* /proc/PID/fdinfo extra lines appended at buf; returns bytes. Default: none. */
 	size_t (*fdinfo)(struct file *f, char *buf, size_t size);
 };
 
 /* A file with one reference on an inode without a place (pipes, sockets, eventfd...). name is shown in
- * /proc/PID/fd: "pipe:[ino]", "anon_inode:[eventfd]". Takes over data on success only. */
+ * /proc/PID/fd; when it ends in ':' the inode number follows: "pipe:" is "pipe:[ino]". Takes over data
+ * on success only. */
 NODISCARD int file_new_anon(const struct file_ops *ops, const char *name, uint32_t mode, int flags,
 			    const struct cred *cred, void *data, struct file **ret_file);
-/* A file on a given place; used by vfs_open and by memfd. */
+/* A place for an inode that has no name, shown as above: *ret_path holds references and its mnt is NULL. */
+NODISCARD int path_new_anon(struct inode *inode, const char *name, struct path *ret_path);
+/* The superblock of inodes without a place, and plain inode ops for them (freed by free(3)). */
+extern struct superblock anon_superblock;
+/* A file on a given place; takes references of its own. Used by vfs_open, memfd, pipes. */
 NODISCARD int file_new(const struct path *p, struct inode *inode, const struct file_ops *ops, int flags,
 		       const struct cred *cred, struct file **ret_file);
+
+/*
+ * Devices, by number. open is called like inode_ops.open and sets f->ops; without a registered range
+ * opening gives -ENXIO. Boot only; d must live for ever.
+ */
+struct chrdev {
+	uint32_t major, minor_first, minor_count;
+	const char *name; /* /proc/devices */
+	int (*open)(struct inode *i, struct file *f);
+	struct list_node node;
+};
+void chrdev_register(struct chrdev *d);
+/* Calls fn for each registered device range. */
+void chrdev_for_each(void (*fn)(const struct chrdev *d, void *arg), void *arg);
+/* How fifos are opened; set by sentry/fs/pipe at boot. */
+extern int (*fifo_open_hook)(struct inode *i, struct file *f);
+
+/* Registered file system types, in order of registration; fn returns nonzero to stop. */
+int fs_type_for_each(int (*fn)(const struct fs_type *t, void *arg), void *arg);
 
 /* Directory entries held in memory with synthetic inodes: proc, sys, dev use vfs/simple.h. */
 
@@ -189,16 +229,25 @@ void dcache_forget(struct inode *dir, const char *name);
 /* Puts a known child (inode reference taken over; NULL: negative) into the cache, if still absent. */
 void dcache_prime(struct dentry *dir, const char *name, struct inode *inode);
 
+/* A name in the cache. A hashed dentry is found by walks and has one reference of the cache's own; one
+ * that lost its name (unlink) or never had one is unhashed. */
 struct dentry {
 	struct refcount refs;
-	struct list_node hash_node, lru_node, child_node, children;
-	struct dentry *parent; /* reference; LOCK_DCACHE */
+	struct dentry *hash_next; /* LOCK_DCACHE */
+	struct list_node lru_node, child_node, children, alias_node; /* LOCK_DCACHE */
+	struct dentry *parent; /* reference; LOCK_DCACHE; NULL: root of a superblock, or anonymous */
 	struct inode *inode;   /* reference; NULL: negative; set once by creation under the parent's inode lock */
-	char *name;	       /* owned; LOCK_DCACHE; changes by rename */
+	char *name;	       /* owned or inline_name; LOCK_DCACHE; changes by rename */
 	uint32_t hash, name_len;
-	bool unhashed, mounted; /* mounted: some mount has this as its mount point */
-	struct superblock *sb;
+	bool hashed;	       /* LOCK_DCACHE */
+	_Atomic bool used;     /* second chance of the cache's clock */
+	_Atomic uint32_t mounted; /* mounts that have this as their mount point */
+	struct superblock *sb; /* borrowed */
+	char inline_name[40];
 };
+/* Reference counting of dentries; put accepts NULL. */
+struct dentry *dentry_get(struct dentry *d);
+void dentry_put(struct dentry *d);
 
 struct mount {
 	struct refcount refs;

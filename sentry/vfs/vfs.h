@@ -11,6 +11,7 @@
 
 #include <sys/types.h>
 
+#include "platform/base/list.h"
 #include "platform/base/refcount.h"
 #include "sentry/core/cred.h"
 #include "sentry/core/errno.h"
@@ -172,6 +173,14 @@ DEFINE_AUTO(file_put, struct file *)
  * -errno; -EAGAIN when it would block, whatever O_NONBLOCK says: the caller waits (kernel/block.h). */
 NODISCARD int64_t file_read(struct file *f, struct uio *u, int64_t *pos);
 NODISCARD int64_t file_write(struct file *f, struct uio *u, int64_t *pos);
+/* The mappable behind f for a mapping with prot (PROT_* of the guest ABI): -EACCES by access mode or
+ * noexec mount, -ENODEV. Borrowed: lives as long as the file. mmap(2) */
+NODISCARD int file_mmap(struct file *f, bool shared, uint32_t prot, struct mappable **ret);
+/* Reads all of [pos, pos+size) into buf unless the file ends before: bytes or -errno. For the loader. */
+NODISCARD int64_t file_read_kernel(struct file *f, void *buf, size_t size, int64_t pos);
+/* execve(2): nobody may open the file for writing until allow (-ETXTBSY when someone has it open so). */
+NODISCARD int file_deny_write(struct file *f);
+void file_allow_write(struct file *f);
 NODISCARD int64_t file_seek(struct file *f, int64_t offset, int whence);
 NODISCARD int file_truncate(struct file *f, uint64_t size, const struct cred *cred);
 NODISCARD int file_fallocate(struct file *f, int mode, int64_t offset, int64_t size);
@@ -200,14 +209,26 @@ struct klock {
 	int64_t start, end; /* inclusive end; INT64_MAX: to the end */
 	int32_t pid;
 };
-/* Tries once: 0, -EAGAIN (then wait on *ret_q and try again), -EDEADLK, -ENOLCK. */
-NODISCARD int file_lock_posix(struct file *f, const void *owner, const struct klock *l, struct waitq **ret_q);
-NODISCARD int file_lock_flock(struct file *f, int op, struct waitq **ret_q);
+/* A waiter for a lock: while linked it stands in the graph that finds deadlocks. Lives on the stack. */
+struct klock_wait {
+	struct waitq *q; /* where to sleep, valid while the file is referenced; NULL: nothing to wait for */
+	const void *owner, *blocker;
+	struct list_node node;
+};
+/* Tries once: 0, -EAGAIN (w, unless NULL, then tells where to wait before trying again with the same w),
+ * -EDEADLK, -ENOLCK. After the last try with a w comes klock_wait_end. */
+NODISCARD int file_lock_posix(struct file *f, const void *owner, const struct klock *l, struct klock_wait *w);
+NODISCARD int file_lock_flock(struct file *f, int op, struct klock_wait *w);
+void klock_wait_end(struct klock_wait *w);
+/* The first lock in the way of l, or type F_UNLCK. */
 void file_lock_test(struct file *f, const void *owner, struct klock *l);
 /* close(2) of any descriptor of the file drops the process's POSIX locks. */
 void file_locks_release(struct file *f, const void *owner);
 
-/* Well-known superblocks, built on first use. */
+/* Shows each lock of f's inode; for /proc/PID/fdinfo and /proc/locks. */
+void file_lock_for_each(struct file *f, void (*fn)(const struct klock *l, bool flock, const void *owner, void *arg), void *arg);
+
+/* The dentry cache and anonymous superblocks. Boot only, before any other function here. */
 int vfs_init(void);
 
 /* inotify events from the VFS itself; mask is IN_*. Cheap when nobody watches. */

@@ -14,6 +14,9 @@ struct start {
 	char name[16];
 };
 
+/* Raised by the thread's own instructions: blocking one would only lose its handler. */
+static const int synchronous[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGSYS, SIGABRT };
+
 static void *thread_main(void *p)
 {
 	struct start s = *(struct start *)p;
@@ -47,6 +50,8 @@ int host_thread_start(const char *name, size_t stack_size, void *(*fn)(void *), 
 	pthread_attr_setstacksize(&attr, stack_size);
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
 	sigfillset(&all);
+	for (size_t i = 0; i < ARRAY_COUNT(synchronous); i++)
+		sigdelset(&all, synchronous[i]);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	err = pthread_create(&thread, &attr, thread_main, s);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);

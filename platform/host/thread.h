@@ -10,7 +10,7 @@
 #define HOST_THREAD_STACK (128u << 10)
 
 /*
- * Starts a detached thread with all signals blocked, a guard page, and name (at most 15 bytes, may be
+ * Starts a detached thread with all asynchronous signals blocked, a guard page, and name (at most 15 bytes, may be
  * NULL). Any context. -EAGAIN when the host refuses another thread. pthread_create(3)
  */
 NODISCARD int host_thread_start(const char *name, size_t stack_size, void *(*fn)(void *), void *arg);

@@ -47,11 +47,13 @@ void waitq_wake(struct waitq *q, uint32_t events)
 	atomic_thread_fence(memory_order_seq_cst);
 	if (atomic_load_explicit(&q->count, memory_order_relaxed) == 0)
 		return;
-	GUARD(mutex, &q->mu);
+	/* A wake callback may wake another queue (epoll in epoll, signalfd); they form no cycle. */
+	mutex_lock_nested(&q->mu);
 	list_for_each_safe(e, tmp, &q->entries, node) {
 		if (!(e->events & events) || (e->exclusive && exclusive_done))
 			continue;
 		exclusive_done |= e->exclusive;
 		e->wake(e, events);
 	}
+	mutex_unlock(&q->mu);
 }

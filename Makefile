@@ -29,7 +29,8 @@ LDHARD := -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--build-id=sha1
 include tools/sources.mk
 
 BINS := $(if $(RUNSC_SRC),$(OUT)/runsc) $(if $(wildcard sentry/boot/main.c),$(OUT)/runsc-sentry) $(if $(wildcard gofer/server/main.c),$(OUT)/runsc-gofer)
-all: $(BINS)
+# Everything is compiled, linked or not.
+all: $(BINS) objects
 
 PROTO_C := $(PROTOS:%.proto=$(OUT)/gen/%.pb-c.c)
 PROTO_H := $(PROTO_C:.c=.h)
@@ -67,9 +68,11 @@ $(OUT)/runsc-sentry: $(call obj,$(SENTRY_SRC) $(PLATFORM_SRC) $(URPC_SRC) $(HOST
 $(OUT)/runsc-gofer: $(call obj,$(GOFER_SRC) $(HOST_SRC) $(BASE_SRC))
 	$(Q)$(CC) $(ALL_CFLAGS) $(STATIC) $(LDHARD) -o $@ $^ -lseccomp
 
+objects: $(call obj,$(SENTRY_SRC) $(PLATFORM_SRC) $(GOFER_SRC) $(RUNSC_SRC))
+
 include tests/tests.mk
 
 clean:
 	rm -rf build build-*
-.PHONY: all clean
+.PHONY: all objects clean
 -include $(shell find $(OUT)/obj -name '*.d' 2>/dev/null)

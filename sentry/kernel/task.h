@@ -247,12 +247,15 @@ void thread_group_put(struct thread_group *tg);
 /* Process groups and sessions, for terminals. _locked: taskset_mu is held. */
 struct process_group *process_group_get(struct process_group *pg);
 void process_group_put(struct process_group *pg); /* takes taskset_mu when it is the last */
+DEFINE_AUTO(process_group_put, struct process_group *)
+/* A reference; NULL when there is none. Takes taskset_mu. */
+struct process_group *process_group_find(struct pid_ns *ns, int32_t pgid);
 struct session *session_get(struct session *s);
 void session_put(struct session *s);
 /* Borrowed; NULL when there is none. */
 struct process_group *process_group_find_locked(struct pid_ns *ns, int32_t pgid);
 /* No member has a parent in another group of the same session (setpgid(2), "orphaned"). */
-bool process_group_orphaned_locked(struct process_group *pg);
+bool process_group_orphaned_locked(const struct process_group *pg);
 int32_t process_group_id_in(const struct process_group *pg, const struct pid_ns *ns); /* 0: not visible */
 int32_t session_id_in(const struct session *s, const struct pid_ns *ns);
 
@@ -303,15 +306,6 @@ void task_interrupt(struct task *t);
 
 /* The state machine's entry: the body of a task's host thread. */
 void task_run(struct task *t);
-
-/* Process groups and sessions; all take taskset_mu unless _locked. References returned. */
-struct process_group *process_group_get(struct process_group *pg);
-void process_group_put(struct process_group *pg);
-DEFINE_AUTO(process_group_put, struct process_group *)
-struct process_group *process_group_find(struct pid_ns *ns, int32_t pgid);
-struct session *session_get(struct session *s);
-void session_put(struct session *s);
-bool process_group_orphaned_locked(const struct process_group *pg);
 
 /*
  * Controlling terminals: implemented by the tty layer (sentry/fs/devpts). session->tty is a

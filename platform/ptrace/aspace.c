@@ -1,0 +1,391 @@
+/*
+ * Address spaces: a queue of changes that is always empty while guest code runs, and the stubs that
+ * live in the space. See README.md, "Changes of an address space".
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "platform/base/log.h"
+#include "platform/host/clock.h"
+#include "platform/ptrace/ptrace_priv.h"
+
+enum { KICK_NS = 2000000 };
+
+/* A new empty address space with one reference. Any thread. 0 or -ENOMEM. */
+int pt_aspace_new(struct platform *platform, struct aspace **ret_as)
+{
+	struct pt_platform *p = pt_platform(platform);
+	struct pt_aspace *as = calloc(1, sizeof(*as));
+
+	if (!as)
+		return -ENOMEM;
+	as->slot = args_slot_new(p);
+	if (!as->slot) {
+		free(as);
+		return -ENOMEM;
+	}
+	as->pub.ops = p->ops;
+	as->pub.platform = platform;
+	as->refs = 1;
+	mutex_init(&as->mu, 0);
+	cond_init(&as->drained);
+	list_init(&as->contexts);
+	*ret_as = &as->pub;
+	return 0;
+}
+
+/* Drops one reference; as->mu is held and released. */
+static void put_locked(struct pt_aspace *as)
+{
+	bool last = --as->refs == 0;
+
+	mutex_unlock(&as->mu);
+	if (!last)
+		return;
+	for (size_t i = 0; i < as->spare_count; i++)
+		kill(as->spare[i], SIGKILL); /* the host reaps it: SIGCHLD is ignored */
+	args_slot_free(pt_platform(as->pub.platform), as->slot);
+	cond_fini(&as->drained);
+	mutex_fini(&as->mu);
+	free(as->spare);
+	free(as->op);
+	free(as);
+}
+
+/* The owner's put; stubs that still live in the space keep it until their contexts move on. */
+void pt_aspace_free(struct aspace *pub)
+{
+	struct pt_aspace *as;
+
+	if (!pub)
+		return;
+	as = pt_aspace(pub);
+	mutex_lock(&as->mu);
+	put_locked(as);
+}
+
+/* True when b continues a: the same kind, side by side, and for a mapping also in the file. */
+static bool op_continues(const struct aspace_op *a, const struct aspace_op *b)
+{
+	if (a->kind != b->kind || a->addr + a->size != b->addr)
+		return false;
+	if (a->kind == ASPACE_UNMAP)
+		return true;
+	return a->prot == b->prot &&
+	       (a->kind == ASPACE_PROTECT || (a->host_fd == b->host_fd && a->populate == b->populate &&
+					      a->offset + a->size == b->offset));
+}
+
+static int queue_locked(struct pt_aspace *as, const struct aspace_op *op, size_t count)
+{
+	if (as->op_room - as->op_count < count) {
+		size_t room = MAX(as->op_room * 2, as->op_count + count + 16);
+		struct aspace_op *grown = reallocarray(as->op, room, sizeof(*grown));
+
+		if (!grown)
+			return -ENOMEM;
+		as->op = grown;
+		as->op_room = room;
+	}
+	for (size_t i = 0; i < count; i++) {
+		if (as->op_count && op_continues(&as->op[as->op_count - 1], &op[i]))
+			as->op[as->op_count - 1].size += op[i].size;
+		else
+			as->op[as->op_count++] = op[i];
+	}
+	atomic_store(&as->pending, 1);
+	return 0;
+}
+
+static void clear_locked(struct pt_aspace *as)
+{
+	as->op_count = 0;
+	if (as->op_room > 4096) {
+		free(as->op);
+		as->op = NULL;
+		as->op_room = 0;
+	}
+	atomic_store(&as->pending, 0);
+	if (atomic_load(&as->waiters))
+		cond_broadcast(&as->drained);
+}
+
+static uint64_t host_prot(uint8_t prot)
+{
+	return (uint64_t)(((prot & PLATFORM_READ) ? PROT_READ : 0) | ((prot & PLATFORM_WRITE) ? PROT_WRITE : 0) |
+			  ((prot & PLATFORM_EXEC) ? PROT_EXEC : 0));
+}
+
+static struct stub_op encode_unmap(uint64_t addr, uint64_t size)
+{
+	return (struct stub_op){ .nr = SYS_munmap, .arg = { addr, size } };
+}
+
+static struct stub_op encode(const struct aspace_op *op)
+{
+	if (op->kind == ASPACE_UNMAP)
+		return encode_unmap(op->addr, op->size);
+	if (op->kind == ASPACE_PROTECT)
+		return (struct stub_op){ .nr = SYS_mprotect,
+					 .arg = { op->addr, op->size, host_prot(op->prot) } };
+	return (struct stub_op){ .nr = SYS_mmap,
+				 .arg = { op->addr, op->size, host_prot(op->prot),
+					  MAP_SHARED | MAP_FIXED | (op->populate ? MAP_POPULATE : 0u),
+					  (uint64_t)op->host_fd, op->offset } };
+}
+
+/*
+ * Runs the first count operations of the argument pages in ctx's stub. Returns how many were done: all, or
+ * the index of the one that the host refused with *ret_err; -ESRCH when the stub died.
+ */
+static int64_t run_batch(struct pt_context *ctx, size_t first, size_t count, int *ret_err)
+{
+	struct guest_regs r = { .rip = stub_address(stub_batch),
+				.r13 = STUB_ARGS + first * sizeof(struct stub_op),
+				.r14 = count - first,
+				.eflags = 0x202 };
+
+	if (first == count)
+		return (int64_t)count;
+	if (stub_run(ctx, &r) < 0)
+		return -ESRCH;
+	*ret_err = r.r14 ? (int)(int64_t)r.rax : 0;
+	return (int64_t)(count - r.r14);
+}
+
+/* Runs one operation; 0, -errno of it, or -ESRCH. */
+static int run_one(struct pt_context *ctx, struct stub_op *place, struct stub_op op)
+{
+	int err = 0;
+
+	*place = op;
+	return run_batch(ctx, 0, 1, &err) < 0 ? -ESRCH : err;
+}
+
+/*
+ * The host refused op: with ENOMEM (too many mappings) the whole space is dropped, which makes room;
+ * otherwise the range alone is unmapped. Only the death of the stub is an error.
+ */
+static int recover(struct pt_aspace *as, struct pt_context *ctx, const struct aspace_op *op, int err)
+{
+	struct stub_op *place = as->slot->op;
+
+	log_debug("aspace: host refused change %d of 0x%llx+0x%llx: %d", (int)op->kind,
+		  (unsigned long long)op->addr, (unsigned long long)op->size, err);
+	if (op->kind == ASPACE_PROTECT && run_one(ctx, place, encode_unmap(op->addr, op->size)) == 0)
+		return 0;
+	if (err != -ENOMEM && run_one(ctx, place, encode_unmap(op->addr, op->size)) == 0)
+		return 0;
+	if (run_one(ctx, place, encode_unmap(STUB_GUEST_MIN, STUB_GUEST_MAX - STUB_GUEST_MIN)) < 0)
+		return -ESRCH;
+	return op->kind == ASPACE_MAP && run_one(ctx, place, encode(op)) == -ESRCH ? -ESRCH : 0;
+}
+
+/* Applies the queue through ctx's stopped stub, whose registers are lost. 0 or -ESRCH. */
+static int drain_locked(struct pt_aspace *as, struct pt_context *ctx)
+{
+	struct stub_op *place = as->slot->op;
+	size_t next = 0;
+
+	while (next < as->op_count) {
+		size_t n = MIN(as->op_count - next, (size_t)BATCH_MAX);
+		int err = 0;
+		int64_t done;
+
+		for (size_t i = 0; i < n; i++)
+			place[i] = encode(&as->op[next + i]);
+		done = run_batch(ctx, 0, n, &err);
+		if (done < 0)
+			return -ESRCH;
+		next += (size_t)done;
+		if (done < (int64_t)n) {
+			if (recover(as, ctx, &as->op[next], err) < 0)
+				return -ESRCH;
+			next++;
+		}
+	}
+	clear_locked(as);
+	return 0;
+}
+
+/* The guest's registers must survive what we run in its stub: loaded and marked for writing back. */
+static int save_registers(struct pt_context *ctx)
+{
+	if (!ctx->pub.regs_valid && pt_regs_load(&ctx->pub) < 0)
+		return -ESRCH;
+	ctx->pub.regs_dirty = true;
+	return 0;
+}
+
+static int drain_with(struct pt_aspace *as, struct pt_context *ctx)
+{
+	int err = save_registers(ctx);
+
+	return err < 0 ? err : drain_locked(as, ctx);
+}
+
+/*
+ * Counts ctx among those that run guest code in as, after all queued changes were applied. The stub
+ * lives in as and is stopped. 0 or -ESRCH.
+ */
+int pt_aspace_enter(struct pt_aspace *as, struct pt_context *ctx)
+{
+	int err = 0;
+
+	atomic_fetch_add(&as->running, 1);
+	if (likely(!atomic_load(&as->pending)))
+		return 0;
+	atomic_fetch_sub(&as->running, 1);
+	mutex_lock(&as->mu);
+	if (as->op_count)
+		err = drain_with(as, ctx);
+	if (err == 0)
+		atomic_fetch_add(&as->running, 1);
+	else if (atomic_load(&as->waiters))
+		cond_broadcast(&as->drained);
+	mutex_unlock(&as->mu);
+	return err;
+}
+
+/* The opposite: the stub is stopped or dead again. */
+void pt_aspace_leave(struct pt_aspace *as)
+{
+	atomic_fetch_sub(&as->running, 1);
+	if (unlikely(atomic_load(&as->waiters))) {
+		GUARD(mutex, &as->mu);
+		cond_broadcast(&as->drained);
+	}
+}
+
+/* Waits until nobody runs guest code with the queue not empty: kicks those who do. */
+static void shoot_down_locked(struct pt_aspace *as)
+{
+	struct pt_context *ctx;
+
+	atomic_fetch_add(&as->waiters, 1);
+	while (as->op_count && atomic_load(&as->running) > 0) {
+		list_for_each(ctx, &as->contexts, link)
+			pt_context_kick(ctx);
+		cond_wait_until(&as->drained, &as->mu, host_monotonic_ns() + KICK_NS);
+	}
+	atomic_fetch_sub(&as->waiters, 1);
+}
+
+/* platform_ops.aspace_update: queued when nobody runs; else applied by self's stub or by who runs. */
+int pt_aspace_update(struct aspace *pub, struct pcontext *self, const struct aspace_op *op, size_t count)
+{
+	struct pt_aspace *as = pt_aspace(pub);
+	struct pt_context *ctx = self ? pt_context(self) : NULL;
+	int err;
+
+	GUARD(mutex, &as->mu);
+	err = queue_locked(as, op, count);
+	if (err < 0 || atomic_load(&as->running) == 0)
+		return err;
+	if (ctx && ctx->as == as && atomic_load(&ctx->pid) && drain_with(as, ctx) == 0)
+		return 0;
+	shoot_down_locked(as);
+	return 0;
+}
+
+/* platform_ops.aspace_reserve: clones a parked thread off self's stub. 0, -ENOMEM, -ESRCH, -EAGAIN. */
+int pt_aspace_reserve(struct aspace *pub, struct pcontext *self)
+{
+	struct pt_aspace *as = pt_aspace(pub);
+	struct pt_context *ctx = pt_context(self);
+	struct guest_regs r = { .rip = stub_address(stub_clone), .eflags = 0x202 };
+	int32_t pid;
+
+	if (ctx->as != as || !atomic_load(&ctx->pid))
+		return -ESRCH;
+	GUARD(mutex, &as->mu);
+	if (as->spare_count == as->spare_room) {
+		size_t room = as->spare_room * 2 + 4;
+		pid_t *grown = reallocarray(as->spare, room, sizeof(*grown));
+
+		if (!grown)
+			return -ENOMEM;
+		as->spare = grown;
+		as->spare_room = room;
+	}
+	if (save_registers(ctx) < 0 || stub_run(ctx, &r) < 0)
+		return -ESRCH;
+	pid = (int32_t)r.rax;
+	if (pid <= 0)
+		return -EAGAIN;
+	as->spare[as->spare_count++] = pid;
+	return 0;
+}
+
+/*
+ * Gives ctx, which has no stub, one that lives in as: the first process of the space, or a spare
+ * thread, whose FPU state is still its parent's. Takes a reference on as. 0, 1 for a spare, or -errno.
+ */
+int pt_aspace_attach(struct pt_aspace *as, struct pt_context *ctx)
+{
+	int spare, err;
+	pid_t pid;
+
+	GUARD(mutex, &as->mu);
+	spare = as->born;
+	if (as->spare_count) {
+		pid = as->spare[--as->spare_count];
+		cpu_pin_stub(ctx, pid);
+	} else if (!as->born) {
+		pid = zygote_clone(ctx->platform, as->slot->offset, ctx->cpu);
+		if (pid < 0)
+			return pid;
+		as->born = true;
+		const struct aspace_op mailbox = { .kind = ASPACE_UNMAP, .addr = STUB_REQ, .size = 4096 };
+
+		err = queue_locked(as, &mailbox, 1);
+		if (err < 0) {
+			kill(pid, SIGKILL);
+			return err;
+		}
+	} else {
+		log_error("ptrace: no thread was reserved for a new context");
+		return -ESRCH;
+	}
+	err = stub_attach(ctx, pid);
+	if (err < 0)
+		return err;
+	ctx->as = as;
+	as->refs++;
+	list_add_tail(&as->contexts, &ctx->link);
+	return spare;
+}
+
+/* Ends ctx's stub and its stay in the space it lived in; harmless without one. */
+void pt_aspace_detach(struct pt_context *ctx)
+{
+	struct pt_aspace *as = ctx->as;
+
+	stub_kill(ctx);
+	if (!as)
+		return;
+	ctx->as = NULL;
+	mutex_lock(&as->mu);
+	list_del(&ctx->link);
+	put_locked(as);
+}
+
+/* platform_ops.stub_pids */
+size_t pt_aspace_stub_pids(struct aspace *pub, int32_t *pids, size_t count)
+{
+	struct pt_aspace *as = pt_aspace(pub);
+	struct pt_context *ctx;
+	size_t n = 0;
+
+	GUARD(mutex, &as->mu);
+	list_for_each(ctx, &as->contexts, link) {
+		if (n < count)
+			pids[n++] = atomic_load(&ctx->pid);
+	}
+	return n;
+}

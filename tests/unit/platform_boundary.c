@@ -1,0 +1,221 @@
+/*
+ * Raw guest code on the ptrace backend without any kernel above it: no way into the host kernel may
+ * complete a host system call, and each arrives as a guest system call or a fault.
+ */
+#include <linux/audit.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "platform/platform.h"
+
+static int passed, failed;
+#define CHECK(c) ((c) ? (void)passed++ : (void)(failed++, printf("%s:%d: %s\n", __FILE__, __LINE__, #c)))
+
+enum { CODE = 0x400000, DATA = 0x500000, FILE_SIZE = 64 << 20 };
+
+static const struct platform_ops *ops = &platform_ptrace;
+static struct platform *platform;
+static uint8_t *memory; /* the memory file: code in its first page, data from 1 MiB on */
+static int memory_fd;
+
+struct box {
+	struct aspace *as;
+	struct pcontext *ctx;
+};
+
+static struct aspace_op map_op(uint64_t addr, uint64_t size, uint64_t offset, uint8_t prot)
+{
+	return (struct aspace_op){ .kind = ASPACE_MAP, .addr = addr, .size = size, .host_fd = memory_fd,
+				   .offset = offset, .prot = prot };
+}
+
+/* A guest with this code at CODE, and 64 KiB of data at DATA. */
+static struct box box_new(const void *code, size_t size)
+{
+	struct box b = { NULL, NULL };
+	struct aspace_op op[] = { map_op(CODE, 4096, 0, PLATFORM_READ | PLATFORM_EXEC),
+				  map_op(DATA, 65536, 1 << 20, PLATFORM_READ | PLATFORM_WRITE) };
+
+	memset(memory, 0xf4, 4096);
+	memcpy(memory, code, size);
+	if (ops->aspace_new(platform, &b.as) < 0 || ops->aspace_update(b.as, NULL, op, 2) < 0 ||
+	    ops->context_new(platform, &b.ctx) < 0)
+		exit(1);
+	b.ctx->regs.rip = CODE;
+	b.ctx->regs.rsp = DATA + 65536;
+	platform_regs_dirty(b.ctx);
+	return b;
+}
+
+static void box_free(struct box *b)
+{
+	ops->context_free(b->ctx);
+	ops->aspace_free(b->as);
+}
+
+static enum switch_why run(struct box *b)
+{
+	return ops->context_switch(b->ctx, b->as);
+}
+
+/* The guest's code is entry and then mov $99,%edi; mov $231,%eax; syscall. */
+static void expect_syscall(const char *name, const void *entry, size_t size, uint32_t arch, int64_t nr)
+{
+	static const uint8_t tail[] = { 0xbf, 99, 0, 0, 0, 0xb8, 231, 0, 0, 0, 0x0f, 0x05 };
+	uint8_t code[256];
+	struct box b;
+
+	memcpy(code, entry, size);
+	memcpy(code + size, tail, sizeof(tail));
+	b = box_new(code, size + sizeof(tail));
+	printf("# %s\n", name);
+	CHECK(run(&b) == SWITCH_SYSCALL);
+	CHECK(b.ctx->syscall.nr == nr && b.ctx->syscall.audit_arch == arch);
+	CHECK(b.ctx->syscall.ip == CODE + size || b.ctx->syscall.vsyscall);
+	ops->set_result(b.ctx, 0x1234567);
+	CHECK(run(&b) == SWITCH_SYSCALL);
+	CHECK(b.ctx->syscall.nr == 231 && b.ctx->syscall.arg[0] == 99);
+	box_free(&b);
+}
+
+static void test_entries(void)
+{
+	static const uint8_t sys[] = { 0xb8, 39, 0, 0, 0, 0x0f, 0x05 };
+	static const uint8_t int80[] = { 0xb8, 20, 0, 0, 0, 0xcd, 0x80 };
+	static const uint8_t x32[] = { 0xb8, 39, 0, 0, 0x40, 0x0f, 0x05 };
+	static const uint8_t unknown[] = { 0xb8, 0xff, 0xff, 0xff, 0x7f, 0x0f, 0x05 };
+	static const uint8_t exit_group[] = { 0xb8, 231, 0, 0, 0, 0x0f, 0x05 };
+	static const uint8_t kill_self[] = { 0xb8, 62, 0, 0, 0, 0x0f, 0x05 };
+	/* mov $0xffffffffff600400,%rax; xor %edi,%edi; call *%rax : time(NULL) */
+	static const uint8_t vsyscall[] = { 0x48, 0xb8, 0, 4, 0x60, 0xff, 0xff, 0xff, 0xff, 0xff, 0x31, 0xff, 0xff, 0xd0 };
+
+	expect_syscall("syscall", sys, sizeof(sys), AUDIT_ARCH_X86_64, 39);
+	expect_syscall("int 0x80", int80, sizeof(int80), AUDIT_ARCH_I386, 20);
+	expect_syscall("x32", x32, sizeof(x32), AUDIT_ARCH_X86_64, 0x40000000 + 39);
+	expect_syscall("unknown number", unknown, sizeof(unknown), AUDIT_ARCH_X86_64, 0x7fffffff);
+	expect_syscall("exit_group", exit_group, sizeof(exit_group), AUDIT_ARCH_X86_64, 231);
+	expect_syscall("kill", kill_self, sizeof(kill_self), AUDIT_ARCH_X86_64, 62);
+	expect_syscall("vsyscall page", vsyscall, sizeof(vsyscall), AUDIT_ARCH_X86_64, 201);
+}
+
+/* sysenter from 64-bit code either arrives as a call or faults; it must not do anything by itself. */
+static void test_sysenter(void)
+{
+	static const uint8_t code[] = { 0xb8, 20, 0, 0, 0, 0x0f, 0x34, 0xf4 };
+	struct box b = box_new(code, sizeof(code));
+	enum switch_why why = run(&b);
+
+	CHECK(why == SWITCH_SIGNAL || why == SWITCH_FAULT ||
+	      (why == SWITCH_SYSCALL && b.ctx->syscall.audit_arch == AUDIT_ARCH_I386));
+	box_free(&b);
+}
+
+/* Every syscall instruction of the stub page itself, jumped to by the guest. */
+static void test_stub_page(void)
+{
+	static const uint8_t code[] = { 0xf4 };
+	struct box b = box_new(code, sizeof(code));
+	const uint64_t page = ops->max_addr + 0xe000;
+	int seen = 0;
+
+	for (uint64_t at = 0; at < 4096; at++) {
+		struct guest_regs *r = platform_regs(b.ctx);
+		enum switch_why why;
+
+		if (!r)
+			break;
+		*r = (struct guest_regs){ .rip = page + at, .rsp = DATA + 4096, .rax = 39, .rbx = DATA,
+					  .r13 = DATA, .r14 = 1 };
+		platform_regs_dirty(b.ctx);
+		memory[1 << 20] = 39; /* getpid, when the batch loop reads its number from our data */
+		ops->set_step(b.ctx, true);
+		why = run(&b);
+		if (why == SWITCH_SYSCALL)
+			seen++;
+		if (why == SWITCH_DEAD) {
+			printf("dead at stub offset 0x%lx\n", (unsigned long)at);
+			break;
+		}
+	}
+	CHECK(seen > 10);
+	ops->set_step(b.ctx, false);
+	CHECK(platform_regs(b.ctx) != NULL);
+	box_free(&b);
+}
+
+/* What the guest can see at the top of its address space: our code and arguments, never writable. */
+static void test_stub_memory(void)
+{
+	static const uint8_t code[] = { 0x48, 0x89, 0x07, 0xf4 }; /* mov %rax,(%rdi); hlt */
+	int writable = 0;
+
+	for (uint64_t at = ops->max_addr; at < 0x7ffffffff000; at += 4096) {
+		struct box b = box_new(code, sizeof(code));
+
+		b.ctx->regs.rdi = at;
+		if (run(&b) != SWITCH_FAULT || b.ctx->fault.addr != at || !(b.ctx->fault.access & PLATFORM_WRITE))
+			writable++;
+		box_free(&b);
+	}
+	CHECK(writable == 0);
+}
+
+/* The filter behind SYSEMU, as the host shows it. */
+static void test_filter_present(void)
+{
+	static const uint8_t code[] = { 0x0f, 0x05 };
+	struct box b = box_new(code, sizeof(code));
+	char path[64], line[256];
+	int32_t pid = 0;
+	int seccomp = -1, caps = -1;
+	FILE *f;
+
+	CHECK(run(&b) == SWITCH_SYSCALL && ops->stub_pids(b.as, &pid, 1) == 1);
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	f = fopen(path, "r");
+	while (f && fgets(line, sizeof(line), f)) {
+		sscanf(line, "Seccomp: %d", &seccomp);
+		sscanf(line, "CapPrm: %x", (unsigned int *)&caps);
+	}
+	if (f)
+		fclose(f);
+	CHECK(seccomp == 2 && caps == 0);
+	snprintf(path, sizeof(path), "/proc/%d/maps", pid);
+	f = fopen(path, "r");
+	int vdso = 0, count = 0;
+	while (f && fgets(line, sizeof(line), f)) {
+		vdso += strstr(line, "[vdso]") || strstr(line, "[vvar]") || strstr(line, "[stack]");
+		count += !strstr(line, "vsyscall");
+	}
+	if (f)
+		fclose(f);
+	CHECK(vdso == 0 && count == 4); /* code, data, arguments, stub code */
+	box_free(&b);
+}
+
+int main(void)
+{
+	char why[256] = "";
+
+	if (ops->probe(why, sizeof(why)) < 0) {
+		printf("%s\n0 passed, 1 failed\n", why);
+		return 1;
+	}
+	memory_fd = memfd_create("memory", 0);
+	if (memory_fd < 0 || ftruncate(memory_fd, FILE_SIZE) < 0)
+		return 1;
+	memory = mmap(NULL, FILE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, memory_fd, 0);
+	if (memory == MAP_FAILED || ops->open(memory_fd, &platform) < 0)
+		return 1;
+	test_entries();
+	test_sysenter();
+	test_stub_page();
+	test_stub_memory();
+	test_filter_present();
+	ops->close(platform);
+	printf("%d passed, %d failed\n", passed, failed);
+	return failed != 0;
+}

@@ -1,0 +1,329 @@
+/* Operations on the entries of a directory. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "gofer/backend/ops.h"
+
+static char target_buf[GOFER_TARGET_MAX + 1];
+
+int backend_readlink(int fd, struct gofer_str *ret_target)
+{
+	ssize_t len = readlinkat(fd, "", target_buf, sizeof(target_buf));
+
+	/* An O_PATH descriptor of something else than a symlink gives ENOENT. */
+	if (len < 0)
+		return errno == ENOENT ? -EINVAL : -errno;
+	if (len > (ssize_t)GOFER_TARGET_MAX)
+		return -ENAMETOOLONG;
+	target_buf[len] = 0;
+	*ret_target = (struct gofer_str){ target_buf, (uint16_t)len };
+	return 0;
+}
+
+int backend_open_file(struct conn *conn, struct node *node, unsigned int open)
+{
+	int flags;
+
+	if (node->type == S_IFDIR)
+		return -EISDIR;
+	if (node->type != S_IFREG)
+		return -EINVAL;
+	if (open & ~(unsigned int)(GOFER_OPEN_READ | GOFER_OPEN_WRITE | GOFER_OPEN_TRUNC))
+		return -EINVAL;
+	if ((open & (GOFER_OPEN_WRITE | GOFER_OPEN_TRUNC)) && conn->readonly)
+		return -EROFS;
+	switch (open & (GOFER_OPEN_READ | GOFER_OPEN_WRITE)) {
+	case GOFER_OPEN_READ:
+		flags = O_RDONLY;
+		break;
+	case GOFER_OPEN_WRITE:
+		flags = O_WRONLY;
+		break;
+	case GOFER_OPEN_READ | GOFER_OPEN_WRITE:
+		flags = O_RDWR;
+		break;
+	default:
+		return -EINVAL;
+	}
+	if (open & GOFER_OPEN_TRUNC) {
+		if (flags == O_RDONLY)
+			return -EINVAL;
+		flags |= O_TRUNC;
+	}
+	return node_open(conn, node, flags);
+}
+
+/* Directory of a request and its descriptor. */
+static int dir_of(struct conn *conn, uint64_t id, struct node **ret_dir)
+{
+	struct node *dir = node_by_id(conn, id);
+	int fd;
+
+	if (!dir)
+		return -ESTALE;
+	if (dir->type != S_IFDIR)
+		return -ENOTDIR;
+	fd = node_fd(conn, dir);
+	if (fd >= 0)
+		*ret_dir = dir;
+	return fd;
+}
+
+/* The same for an operation that changes the directory. */
+static int dir_of_change(struct conn *conn, uint64_t id, struct node **ret_dir)
+{
+	int fd = dir_of(conn, id, ret_dir);
+
+	return fd >= 0 && (*ret_dir)->sealed ? -EPERM : fd;
+}
+
+int serve_walk(struct conn *conn, const struct gofer_walk_req *req, struct gofer_walk_rep *rep,
+	       int *ret_fd)
+{
+	struct node *dir = node_by_id(conn, req->dir), *child;
+	uint64_t mnt;
+	int fd, err;
+
+	if (!dir)
+		return -ESTALE;
+	rep->entries.count = 0;
+	rep->target = (struct gofer_str){ "", 0 };
+	for (size_t i = 0; i < req->names.count; i++) {
+		struct gofer_entry *e = &rep->entries.v[i];
+		const char *name = req->names.v[i].name.p;
+
+		if (dir->type != S_IFDIR)
+			fd = -ENOTDIR;
+		else if (dir->sealed)
+			fd = -ENOENT;
+		else
+			fd = node_fd(conn, dir);
+		err = fd < 0 ? fd : host_getattr(fd, name, &e->attr, &mnt);
+		if (err < 0) {
+			rep->stop = (uint32_t)-err;
+			return 0;
+		}
+		child = node_hand_out(conn, dir, name, &e->attr, mnt);
+		if (!child) {
+			rep->stop = ENFILE;
+			return 0;
+		}
+		e->id = child->id;
+		rep->entries.count++;
+		dir = child;
+		if (dir->type == S_IFLNK) {
+			fd = node_fd(conn, dir);
+			err = fd < 0 ? fd : backend_readlink(fd, &rep->target);
+			rep->stop = err < 0 ? (uint32_t)-err : ELOOP;
+			return 0;
+		}
+	}
+	if (req->open && req->names.count) {
+		fd = backend_open_file(conn, dir, req->open);
+		if (fd < 0)
+			rep->open_error = (uint32_t)-fd;
+		else
+			*ret_fd = fd;
+	}
+	return 0;
+}
+
+/* Fills a reply's entry for a name that was just made. */
+static int entry_of(struct conn *conn, struct node *dir, int dirfd, const char *name,
+		    struct gofer_entry *ret_entry)
+{
+	struct node *n;
+	uint64_t mnt;
+	int err = host_getattr(dirfd, name, &ret_entry->attr, &mnt);
+
+	if (err < 0)
+		return err;
+	n = node_hand_out(conn, dir, name, &ret_entry->attr, mnt);
+	if (!n)
+		return -ENFILE;
+	ret_entry->id = n->id;
+	return 0;
+}
+
+/* Gives a file that was just made its owner, and the mode bits that chown took away. */
+static int own(int dirfd, const char *name, uint32_t uid, uint32_t gid)
+{
+	if (uid == (uint32_t)-1 || gid == (uint32_t)-1)
+		return -EINVAL;
+	return fchownat(dirfd, name, uid, gid, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+}
+
+int serve_create(struct conn *conn, const struct gofer_create_req *req,
+		 struct gofer_create_rep *rep, int *ret_fd)
+{
+	struct node *dir;
+	int dirfd = dir_of_change(conn, req->dir, &dir), fd, err;
+
+	if (dirfd < 0)
+		return dirfd;
+	if (req->mode & ~07777u || req->open & GOFER_OPEN_TRUNC || !(req->open & 3))
+		return -EINVAL;
+	fd = host_open(dirfd, req->name.p,
+		       O_CREAT | O_EXCL | O_NONBLOCK | O_NOCTTY |
+			       (req->open & GOFER_OPEN_WRITE ?
+					req->open & GOFER_OPEN_READ ? O_RDWR : O_WRONLY : O_RDONLY),
+		       req->mode & 0777);
+	if (fd < 0)
+		return fd;
+	err = own(dirfd, req->name.p, req->uid, req->gid);
+	if (!err && fchmod(fd, req->mode) < 0)
+		err = -errno;
+	if (!err)
+		err = entry_of(conn, dir, dirfd, req->name.p, &rep->entry);
+	if (err < 0) {
+		unlinkat(dirfd, req->name.p, 0);
+		close(fd);
+		return err;
+	}
+	*ret_fd = fd;
+	return 0;
+}
+
+int serve_mkdir(struct conn *conn, const struct gofer_mkdir_req *req, struct gofer_mkdir_rep *rep,
+		int *ret_fd UNUSED)
+{
+	struct node *dir;
+	int dirfd = dir_of_change(conn, req->dir, &dir), fd, err;
+
+	if (dirfd < 0)
+		return dirfd;
+	if (req->mode & ~07777u)
+		return -EINVAL;
+	if (mkdirat(dirfd, req->name.p, req->mode & 0777) < 0)
+		return -errno;
+	err = own(dirfd, req->name.p, req->uid, req->gid);
+	if (!err && req->mode & ~0777u) {
+		fd = host_open(dirfd, req->name.p, O_RDONLY | O_DIRECTORY, 0);
+		err = fd < 0 ? fd : fchmod(fd, req->mode) < 0 ? -errno : 0;
+		if (fd >= 0)
+			close(fd);
+	}
+	if (!err)
+		err = entry_of(conn, dir, dirfd, req->name.p, &rep->entry);
+	if (err < 0)
+		unlinkat(dirfd, req->name.p, AT_REMOVEDIR);
+	return err;
+}
+
+int serve_mknod(struct conn *conn, const struct gofer_mknod_req *req, struct gofer_mknod_rep *rep,
+		int *ret_fd UNUSED)
+{
+	struct node *dir;
+	int dirfd = dir_of_change(conn, req->dir, &dir), err;
+	uint32_t type = req->mode & S_IFMT;
+
+	if (dirfd < 0)
+		return dirfd;
+	if (req->mode & ~(uint32_t)(S_IFMT | 07777))
+		return -EINVAL;
+	if (type != S_IFREG && type != S_IFIFO && type != S_IFSOCK)
+		return -EPERM;
+	if (mknodat(dirfd, req->name.p, req->mode, 0) < 0)
+		return -errno;
+	err = own(dirfd, req->name.p, req->uid, req->gid);
+	if (!err)
+		err = entry_of(conn, dir, dirfd, req->name.p, &rep->entry);
+	if (err < 0)
+		unlinkat(dirfd, req->name.p, 0);
+	return err;
+}
+
+int serve_symlink(struct conn *conn, const struct gofer_symlink_req *req,
+		  struct gofer_symlink_rep *rep, int *ret_fd UNUSED)
+{
+	struct node *dir;
+	int dirfd = dir_of_change(conn, req->dir, &dir), err;
+
+	if (dirfd < 0)
+		return dirfd;
+	if (symlinkat(req->target.p, dirfd, req->name.p) < 0)
+		return -errno;
+	err = own(dirfd, req->name.p, req->uid, req->gid);
+	if (!err)
+		err = entry_of(conn, dir, dirfd, req->name.p, &rep->entry);
+	if (err < 0)
+		unlinkat(dirfd, req->name.p, 0);
+	return err;
+}
+
+int serve_link(struct conn *conn, const struct gofer_link_req *req, struct gofer_link_rep *rep,
+	       int *ret_fd UNUSED)
+{
+	struct node *n = node_by_id(conn, req->node), *dir;
+	int dirfd = dir_of_change(conn, req->dir, &dir), from;
+
+	if (!n)
+		return -ESTALE;
+	if (dirfd < 0)
+		return dirfd;
+	if (n->type == S_IFDIR)
+		return -EPERM;
+	if (!n->parent)
+		return -EXDEV;
+	if (!n->linked)
+		return -ENOENT;
+	from = node_fd(conn, n->parent);
+	if (from < 0)
+		return from;
+	if (linkat(from, n->name, dirfd, req->name.p, 0) < 0)
+		return -errno;
+	return entry_of(conn, dir, dirfd, req->name.p, &rep->entry);
+}
+
+int serve_rename(struct conn *conn, const struct gofer_rename_req *req,
+		 struct gofer_rename_rep *rep UNUSED, int *ret_fd UNUSED)
+{
+	struct node *old_dir, *new_dir, *moved, *target;
+	int from = dir_of_change(conn, req->old_dir, &old_dir);
+	int to = dir_of_change(conn, req->new_dir, &new_dir), err = 0;
+	bool exchange = req->flags == GOFER_RENAME_EXCHANGE;
+
+	if (from < 0)
+		return from;
+	if (to < 0)
+		return to;
+	if (req->flags && !exchange && req->flags != GOFER_RENAME_NOREPLACE)
+		return -EINVAL;
+	moved = node_by_name(conn, old_dir, req->old_name.p);
+	target = node_by_name(conn, new_dir, req->new_name.p);
+	if (target && !exchange)
+		node_pin(conn, target);
+	if (renameat2(from, req->old_name.p, to, req->new_name.p, req->flags) < 0)
+		return -errno;
+	/* Two names of one file: rename does nothing, and both stay. */
+	if (moved && target && moved->ino == target->ino && moved->dev == target->dev)
+		return 0;
+	if (target && !exchange)
+		node_unlinked(conn, target);
+	if (moved)
+		err = node_moved(conn, moved, new_dir, req->new_name.p);
+	if (target && exchange && !err)
+		err = node_moved(conn, target, old_dir, req->old_name.p);
+	return err;
+}
+
+int serve_unlink(struct conn *conn, const struct gofer_unlink_req *req,
+		 struct gofer_unlink_rep *rep UNUSED, int *ret_fd UNUSED)
+{
+	struct node *dir, *n;
+	int dirfd = dir_of_change(conn, req->dir, &dir);
+
+	if (dirfd < 0)
+		return dirfd;
+	n = node_by_name(conn, dir, req->name.p);
+	if (n)
+		node_pin(conn, n);
+	if (unlinkat(dirfd, req->name.p, req->rmdir ? AT_REMOVEDIR : 0) < 0)
+		return -errno;
+	if (n)
+		node_unlinked(conn, n);
+	return 0;
+}

@@ -1,0 +1,173 @@
+/* The gofer's jail: mounts, capabilities, system call filter. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <linux/mount.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "gofer/server/server.h"
+#include "platform/host/seccomp.h"
+
+static int fail(char *why, size_t why_size, const char *what, const char *path)
+{
+	int err = -errno;
+
+	snprintf(why, why_size, "cannot %s%s%s: %s", what, *path ? " " : "", path, strerror(-err));
+	return err;
+}
+
+/* Clones the tree at path as a detached mount. */
+static int clone_tree(const struct gofer_attach_option *a, char *why, size_t why_size)
+{
+	struct mount_attr attr = {
+		.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
+			    (a->readonly ? MOUNT_ATTR_RDONLY : 0),
+		.propagation = MS_PRIVATE,
+	};
+	int fd = (int)syscall(SYS_open_tree, AT_FDCWD, a->path,
+			      OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
+
+	if (fd < 0)
+		return fail(why, why_size, "serve", a->path);
+	if (syscall(SYS_mount_setattr, fd, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr,
+		    sizeof(attr)) < 0) {
+		int err = fail(why, why_size, "set mount attributes of", a->path);
+
+		close(fd);
+		return err;
+	}
+	return fd;
+}
+
+/* Puts a detached tree on a fresh directory or file of the new root. */
+static int place_tree(int base, int tree, const char *label)
+{
+	struct stat st;
+	int fd;
+
+	if (fstat(tree, &st) < 0)
+		return -errno;
+	if (S_ISDIR(st.st_mode)) {
+		if (mkdirat(base, label, 0700) < 0)
+			return -errno;
+	} else {
+		fd = openat(base, label, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
+		if (fd < 0)
+			return -errno;
+		close(fd);
+	}
+	if (syscall(SYS_move_mount, tree, "", base, label, MOVE_MOUNT_F_EMPTY_PATH) < 0)
+		return -errno;
+	return 0;
+}
+
+/* Mounts an empty tmpfs somewhere harmless in the private mount namespace; returns its root. */
+static int empty_root(char *why, size_t why_size)
+{
+	static const char *const places[] = { "/proc", "/tmp", "/dev", "/" };
+
+	for (size_t i = 0; i < ARRAY_COUNT(places); i++) {
+		if (mount("runsc-gofer", places[i], "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC,
+			  "mode=0700,size=1m") < 0)
+			continue;
+		if (chdir(i + 1 < ARRAY_COUNT(places) ? places[i] : "/..") == 0)
+			return open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	}
+	return fail(why, why_size, "mount an empty root", "");
+}
+
+int jail_enter(const struct gofer_options *opt, char *why, size_t why_size)
+{
+	static int trees[GOFER_ATTACH_MAX];
+	char label[16];
+	int base, err;
+
+	/* A mount namespace of its own even if the caller forgot: what follows must not leak. */
+	if (unshare(CLONE_NEWNS) < 0)
+		return fail(why, why_size, "leave the host's mount namespace", "");
+	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+		return fail(why, why_size, "make mounts private", "");
+	for (unsigned int i = 0; i < opt->attach_count; i++) {
+		trees[i] = clone_tree(&opt->attach[i], why, why_size);
+		if (trees[i] < 0)
+			return trees[i];
+	}
+	base = empty_root(why, why_size);
+	if (base < 0)
+		return base;
+	for (unsigned int i = 0; i < opt->attach_count; i++) {
+		snprintf(label, sizeof(label), "%u", i);
+		err = place_tree(base, trees[i], label);
+		if (err < 0) {
+			errno = -err;
+			return fail(why, why_size, "attach", opt->attach[i].path);
+		}
+		close(trees[i]);
+	}
+	if (syscall(SYS_pivot_root, ".", ".") < 0)
+		return fail(why, why_size, "pivot into the empty root", "");
+	if (umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
+		return fail(why, why_size, "detach the host's root", "");
+	if (mount(NULL, "/", NULL,
+		  MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0)
+		return fail(why, why_size, "make the empty root read-only", "");
+	return base;
+}
+
+#define CAP_BIT(cap) (1ull << (cap))
+#define GOFER_CAPS                                                                                 \
+	(CAP_BIT(CAP_CHOWN) | CAP_BIT(CAP_DAC_OVERRIDE) | CAP_BIT(CAP_DAC_READ_SEARCH) |           \
+	 CAP_BIT(CAP_FOWNER) | CAP_BIT(CAP_FSETID))
+
+int jail_drop_caps(bool host_uds UNUSED, char *why, size_t why_size)
+{
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[2] = { 0 };
+	uint64_t keep;
+
+	if (syscall(SYS_capget, &head, data) < 0)
+		return fail(why, why_size, "read capabilities", "");
+	keep = (data[0].permitted | (uint64_t)data[1].permitted << 32) & GOFER_CAPS;
+	for (int cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++) {
+		/* Without CAP_SETPCAP the bounding set stays; no_new_privs makes it moot. */
+		if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0)
+			break;
+	}
+	prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+	for (int i = 0; i < 2; i++) {
+		uint32_t bits = (uint32_t)(keep >> (32 * i));
+
+		data[i] = (struct __user_cap_data_struct){ .effective = bits, .permitted = bits };
+	}
+	if (syscall(SYS_capset, &head, data) < 0)
+		return fail(why, why_size, "drop capabilities", "");
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		return fail(why, why_size, "set no_new_privs", "");
+	return 0;
+}
+
+#define RULE(syscall, reason, ...) SECCOMP_RULE(syscall, reason, ##__VA_ARGS__),
+static const struct seccomp_rule base_rules[] = {
+#include "gofer/seccomp/rules.def"
+};
+static const struct seccomp_rule uds_rules[] = {
+#define RULES_UDS
+#include "gofer/seccomp/rules.def"
+};
+
+int jail_filter(bool host_uds, char *why, size_t why_size)
+{
+	const struct seccomp_set sets[] = {
+		{ base_rules, ARRAY_COUNT(base_rules) },
+		{ uds_rules, ARRAY_COUNT(uds_rules) },
+	};
+
+	return seccomp_load_rules(sets, host_uds ? 2 : 1, SECCOMP_KILL, why, why_size);
+}

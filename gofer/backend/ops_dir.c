@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -296,7 +297,7 @@ int serve_rename(struct conn *conn, const struct gofer_rename_req *req,
 	target = node_by_name(conn, new_dir, req->new_name.p);
 	if (target && !exchange)
 		node_pin(conn, target);
-	if (renameat2(from, req->old_name.p, to, req->new_name.p, req->flags) < 0)
+	if (syscall(SYS_renameat2, from, req->old_name.p, to, req->new_name.p, req->flags) < 0)
 		return -errno;
 	/* Two names of one file: rename does nothing, and both stay. */
 	if (moved && target && moved->ino == target->ino && moved->dev == target->dev)

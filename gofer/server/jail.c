@@ -1,10 +1,9 @@
-/* The gofer's jail: mounts, capabilities, system call filter. */
+/* The gofer's jail: mounts and capabilities. The filter is in gofer/seccomp. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/mount.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdio.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -13,7 +12,6 @@
 #include <unistd.h>
 
 #include "gofer/server/server.h"
-#include "platform/host/seccomp.h"
 
 static int fail(char *why, size_t why_size, const char *what, const char *path)
 {
@@ -151,23 +149,4 @@ int jail_drop_caps(bool host_uds UNUSED, char *why, size_t why_size)
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return fail(why, why_size, "set no_new_privs", "");
 	return 0;
-}
-
-#define RULE(syscall, reason, ...) SECCOMP_RULE(syscall, reason, ##__VA_ARGS__),
-static const struct seccomp_rule base_rules[] = {
-#include "gofer/seccomp/rules.def"
-};
-static const struct seccomp_rule uds_rules[] = {
-#define RULES_UDS
-#include "gofer/seccomp/rules.def"
-};
-
-int jail_filter(bool host_uds, char *why, size_t why_size)
-{
-	const struct seccomp_set sets[] = {
-		{ base_rules, ARRAY_COUNT(base_rules) },
-		{ uds_rules, ARRAY_COUNT(uds_rules) },
-	};
-
-	return seccomp_load_rules(sets, host_uds ? 2 : 1, SECCOMP_KILL, why, why_size);
 }

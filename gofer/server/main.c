@@ -11,9 +11,13 @@
  *  7. tell runsc that it is ready, and serve
  */
 #include <errno.h>
+#include <link.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -48,6 +52,21 @@ static NORETURN void die(int ready_fd, const char *why)
 	else
 		dprintf(STDERR_FILENO, "runsc-gofer: %s\n", why);
 	exit(1);
+}
+
+/* Gives back what only the start needed: heap, and pages of the executable that can be read again. */
+static void shed_memory(void)
+{
+	extern const char __ehdr_start[];
+	const ElfW(Phdr) *ph = (const ElfW(Phdr) *)getauxval(AT_PHDR);
+	uintptr_t base = (uintptr_t)__ehdr_start, page = 4096;
+
+	malloc_trim(0);
+	for (size_t i = 0; i < getauxval(AT_PHNUM); i++) {
+		if (ph[i].p_type == PT_LOAD && !(ph[i].p_flags & PF_W))
+			madvise((void *)(base + ALIGN_DOWN(ph[i].p_vaddr, page)),
+				ALIGN_DOWN(ph[i].p_memsz, page), MADV_DONTNEED);
+	}
 }
 
 static void conns_init(struct conn *conns, const struct gofer_options *opt)
@@ -92,6 +111,7 @@ int main(int argc, char **argv)
 		die(opt.ready_fd, why);
 	backend_init(base, fd_limit - opt.attach_count - BACKEND_FD_RESERVE);
 	conns_init(conns, &opt);
+	shed_memory();
 	if (opt.ready_fd >= 0) {
 		if (write(opt.ready_fd, "", 1) != 1)
 			return 1;

@@ -2,7 +2,7 @@
 # (root); the parts below them (`make tests`, tests/run) work as they are.
 
 T := $(OUT)/tests
-TEST_CFLAGS := -std=gnu17 -D_GNU_SOURCE -I. -O1 -g -Wall -Wextra -Wshadow -Werror -pthread \
+TEST_CFLAGS := -std=gnu17 -D_GNU_SOURCE -I. -O1 -g -Wall -Wextra -Werror -pthread \
 	-Wno-nonnull -Wno-unused-result -Wno-stringop-overflow -Wno-stringop-overread
 
 # Unit tests and fuzzers: tests/unit/AREA_name.c links with everything that AREA may see. A unit test

@@ -80,7 +80,7 @@ static void enter(const char *root, int argc, char **argv)
 		err(125, "chdir %s", root);
 	do_mount("proc", "proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
 	do_mount("sysfs", "sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY, NULL);
-	do_mount("tmpfs", "tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777");
+	do_mount("tmpfs", "tmp", "tmpfs", MS_NODEV, "mode=1777");
 	make_devices();
 	if (syscall(SYS_pivot_root, ".", ".") != 0 || umount2(".", MNT_DETACH) != 0 || chdir("/"))
 		err(125, "pivot_root");

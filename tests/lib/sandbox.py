@@ -158,7 +158,7 @@ def config_of(args, rootfs):
             {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue"},
             {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["ro"]},
             {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs",
-             "options": ["nosuid", "nodev", "mode=1777"]},
+             "options": ["nodev", "mode=1777"]},
         ],
         "linux": {"namespaces": [{"type": t} for t in
                                  ("pid", "network", "ipc", "uts", "mount")]},

@@ -19,6 +19,9 @@ struct mm_limits { uint64_t as, data, stack, memlock; }; /* soft rlimits, bytes 
 /* Starts the memory file and the mm subsystem; boot only, before the filter. */
 int mm_init(struct platform *platform, struct memfile *mf);
 
+/* First address behind what a guest may map. */
+uint64_t mm_task_size(void);
+
 NODISCARD int mm_new(struct mm **ret_mm);
 struct mm *mm_get(struct mm *mm);
 void mm_put(struct mm *mm); /* the last put frees frames and the aspace */

@@ -16,7 +16,8 @@ static int add_rule(scmp_filter_ctx ctx, const struct seccomp_rule *r)
 
 	while (count < SECCOMP_RULE_ARGS && r->args[count].op != 0)
 		count++;
-	return seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, r->nr, count, r->args);
+	return seccomp_rule_add_array(ctx, r->err ? SCMP_ACT_ERRNO((uint32_t)r->err) : SCMP_ACT_ALLOW,
+				      r->nr, count, r->args);
 }
 
 /* A filter of all sets, or NULL with *ret_err and a sentence. */

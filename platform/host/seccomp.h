@@ -19,6 +19,7 @@
 struct seccomp_rule {
 	int nr;
 	const char *name, *why;
+	int err; /* not 0: the call is refused with this errno instead of allowed */
 	struct scmp_arg_cmp args[SECCOMP_RULE_ARGS]; /* op 0 ends the list */
 };
 
@@ -29,6 +30,10 @@ struct seccomp_rule {
 /* One element of a struct seccomp_rule array. */
 #define SECCOMP_RULE(syscall, reason, ...)                                                         \
 	{ .nr = SCMP_SYS(syscall), .name = #syscall, .why = (reason), .args = { __VA_ARGS__ } }
+
+/* A call that libc tries and lives without. */
+#define SECCOMP_REFUSE(syscall, errno_, reason)                                                    \
+	{ .nr = SCMP_SYS(syscall), .name = #syscall, .why = (reason), .err = (errno_) }
 
 enum seccomp_default {
 	SECCOMP_KILL,   /* the process dies by SIGSYS */

@@ -32,6 +32,7 @@ static const struct seccomp_rule rules[] = {
 	SECCOMP_RULE(futex, "pthread_join"),
 	SECCOMP_RULE(socket, "internet sockets", ARG_EQ(0, AF_INET), ARG_MASKED(1, 0xf, SOCK_STREAM)),
 	SECCOMP_RULE(socket, "internet sockets", ARG_EQ(0, AF_INET6)),
+	SECCOMP_REFUSE(getuid, ENOSYS, "refused quietly"),
 };
 static const struct seccomp_set set = { rules, ARRAY_COUNT(rules) };
 
@@ -48,6 +49,8 @@ static void load(enum seccomp_default action)
 static void do_allowed(void)
 {
 	load(SECCOMP_KILL);
+	if (syscall(SYS_getuid) != -1 || errno != ENOSYS)
+		_exit(9);
 	_exit(socket(AF_INET, SOCK_STREAM, 0) >= 0 && socket(AF_INET6, SOCK_DGRAM, 0) >= -1 ? 7 : 8);
 }
 

@@ -13,6 +13,7 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "platform/host/file.h"
 #include "platform/host/notifier.h"
 #include "sentry/fs/host/host_priv.h"
 #include "sentry/vfs/fs_ops.h"
@@ -52,11 +53,13 @@ static int host_inode_refresh(struct inode *inode)
 {
 	struct host_inode *h = host_of(inode);
 	struct stat st;
+	int err;
 
 	if (!S_ISREG(inode->mode))
 		return 0;
-	if (fstat(h->watch.fd, &st) < 0)
-		return -errno;
+	err = host_fstat(h->watch.fd, &st);
+	if (err < 0)
+		return err;
 	GUARD(mutex, &inode->mu);
 	inode->size = (uint64_t)st.st_size;
 	inode->mtime = st.st_mtim;
@@ -330,8 +333,11 @@ int host_file_new(int host_fd, const struct cred *cred, struct file **ret_file)
 	const char *name;
 	struct stat st;
 
-	if (flags < 0 || fstat(host_fd, &st) < 0)
+	if (flags < 0)
 		return -errno;
+	err = host_fstat(host_fd, &st);
+	if (err < 0)
+		return err;
 	if (S_ISDIR(st.st_mode) || (flags & O_PATH))
 		return -EPERM;
 	h = host_inode_new(host_fd, &st, cred);

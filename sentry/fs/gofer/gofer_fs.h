@@ -1,0 +1,21 @@
+/* Files served by runsc-gofer over one connection, as a file system. */
+#ifndef SENTRY_FS_GOFER_GOFER_FS_H
+#define SENTRY_FS_GOFER_GOFER_FS_H
+
+#include "sentry/vfs/vfs.h"
+
+struct gofer_fs_args {
+	int conn_fd;  /* connected SOCK_SEQPACKET socket; taken over on success */
+	bool shared;  /* others change the files too: revalidate (--file-access) */
+	bool readonly;
+	struct user_ns *user_ns; /* owner of the superblock, borrowed */
+};
+
+/*
+ * Makes a superblock of what the connection serves. Its root inode is the served path itself, which
+ * may be a regular file, socket or device (bind mount of a file). Control thread; one round trip.
+ * -EIO when the gofer is gone, -ENOMEM.
+ */
+NODISCARD int gofer_fs_new(const struct gofer_fs_args *a, struct superblock **ret_sb);
+
+#endif

@@ -34,7 +34,7 @@ all: $(BINS) objects
 
 PROTO_C := $(PROTOS:%.proto=$(OUT)/gen/%.pb-c.c)
 PROTO_H := $(PROTO_C:.c=.h)
-obj = $(patsubst %.c,$(OUT)/obj/%.o,$(patsubst %.S,$(OUT)/obj/%.o,$(1)))
+obj = $(patsubst %.c,$(OUT)/obj/%.o,$(patsubst %.S,$(OUT)/obj/%.S.o,$(1)))
 
 $(OUT)/gen/%.pb-c.c $(OUT)/gen/%.pb-c.h &: %.proto
 	@mkdir -p $(OUT)/gen
@@ -46,7 +46,7 @@ $(OUT)/obj/%.o: %.c | $(PROTO_H)
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  CC $<")
 	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
-$(OUT)/obj/%.o: %.S
+$(OUT)/obj/%.S.o: %.S
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
@@ -57,8 +57,8 @@ $(VDSO): sentry/time/vdso/vdso.c sentry/time/vdso/vdso.lds sentry/time/vdso_data
 	$(Q)$(CC) -std=gnu17 -D_GNU_SOURCE -I. $(WARN) -Wno-missing-prototypes -O2 -fPIC -fno-stack-protector \
 		-fcf-protection=branch -fno-asynchronous-unwind-tables -fvisibility=default -shared -nostdlib \
 		-Wl,-soname=linux-vdso.so.1,--hash-style=both,-Bsymbolic,--build-id=sha1,-T,sentry/time/vdso/vdso.lds -o $@ $<
-$(OUT)/obj/sentry/time/vdso_image.o: ALL_CFLAGS += -DVDSO_IMAGE='"$(VDSO)"'
-$(OUT)/obj/sentry/time/vdso_image.o: $(VDSO)
+$(OUT)/obj/sentry/time/vdso_image.S.o: ALL_CFLAGS += -DVDSO_IMAGE='"$(VDSO)"'
+$(OUT)/obj/sentry/time/vdso_image.S.o: $(VDSO)
 
 PB_OBJ := $(PROTO_C:$(OUT)/gen/%.c=$(OUT)/obj/%.o)
 $(OUT)/runsc: $(call obj,$(RUNSC_SRC) $(URPC_SRC) $(HOST_SRC) $(BASE_SRC)) $(PB_OBJ)

@@ -1,0 +1,55 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#include "runsc/cmd/cmd.h"
+
+bool parse_duration_ms(const char *text, int64_t *ret)
+{
+	static const struct {
+		const char *unit;
+		int64_t ms;
+	} units[] = { { "ms", 1 }, { "s", 1000 }, { "m", 60000 }, { "h", 3600000 } };
+	int64_t total = 0;
+
+	if (parse_int64(text, 10, &total) && total >= 0 && total < INT32_MAX) {
+		*ret = total * 1000;
+		return true;
+	}
+	total = 0;
+	for (const char *p = text; *p;) {
+		char *unit;
+		double value = strtod(p, &unit);
+		size_t i = 0, len = strspn(unit, "hms");
+
+		while (i < ARRAY_COUNT(units) &&
+		       (strlen(units[i].unit) != len || memcmp(units[i].unit, unit, len) != 0))
+			i++;
+		if (unit == p || i == ARRAY_COUNT(units) || !(value >= 0 && value < 1e6))
+			return false;
+		total += (int64_t)(value * (double)units[i].ms);
+		p = unit + len;
+	}
+	*ret = total;
+	return *text != 0;
+}
+
+int write_number_file(const char *path, int64_t number, struct error *err)
+{
+	char text[32];
+	int len = snprintf(text, sizeof(text), "%lld", (long long)number);
+	int ret = write_atomic_at(AT_FDCWD, path, text, (size_t)len, 0644);
+
+	return ret ? error_errno(err, -ret, "cannot write %s", path) : 0;
+}
+
+int print_json(json_t *value, size_t flags, struct error *err)
+{
+	AUTO(mem_free) char *text = value ? json_dumps(value, flags) : NULL;
+
+	json_decref(value);
+	if (!text)
+		return error_set(err, "cannot print the answer: it holds text that is not UTF-8");
+	puts(text);
+	return 0;
+}

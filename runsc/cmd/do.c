@@ -1,0 +1,117 @@
+/* do: a program over the host's files, without a bundle. */
+#include <errno.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+
+#include "runsc/cmd/cmd.h"
+#include "runsc/oci/template.h"
+#include "runsc/sandbox/sandbox.h"
+
+extern char **environ;
+
+struct do_values {
+	const char *root, *cwd, *uid_map, *gid_map;
+	struct strings volume;
+	bool quiet;
+};
+#define V struct do_values
+DEFINE_OPTIONS(do, V, ROW(V, STRING, "root", 0, root, "DIR", "directory to show as / (default: the host's)"),
+	       ROW(V, STRING, "cwd", 0, cwd, "DIR", "working directory (default: the caller's)"),
+	       ROW(V, LIST, "volume", 'v', volume, "SRC[:DST]", "a directory in which writes reach the host"),
+	       ROW(V, BOOL, "quiet", 'q', quiet, NULL, "print nothing but errors"),
+	       ROW_IGNORED(STRING, "uid-map", 0, "C H N", "gVisor: user id map"),
+	       ROW_IGNORED(STRING, "gid-map", 0, "C H N", "gVisor: group id map"),
+	       ROW_IGNORED(STRING, "ip", 0, "ADDRESS", "gVisor: address of the sandbox"),
+	       ROW_IGNORED(BOOL, "force-overlay", 0, NULL, "gVisor: always on"));
+#undef V
+
+static int add_volumes(json_t *spec, const struct strings *volumes, struct error *err)
+{
+	for (size_t i = 0; i < volumes->count; i++) {
+		AUTO(mem_free) char *source = xstrdup(volumes->v[i]);
+		AUTO(mem_free) char *real = NULL;
+		char *colon = strchr(source, ':');
+		const char *destination;
+
+		if (colon)
+			*colon++ = 0;
+		real = realpath(source, NULL);
+		if (!real)
+			return error_errno(err, errno, "cannot use --volume %s", volumes->v[i]);
+		destination = colon ? colon : real;
+		if (destination[0] != '/')
+			return error_set(err, "--volume %s: the place in the sandbox must be absolute",
+					 volumes->v[i]);
+		if (template_add_bind(spec, real, destination, false))
+			return error_set(err, "--volume %s is not UTF-8", volumes->v[i]);
+	}
+	return 0;
+}
+
+static char *make_config(const struct do_values *v, char **operands, struct error *err)
+{
+	AUTO(mem_free) char *root = realpath(v->root ? v->root : "/", NULL);
+	AUTO(mem_free) char *cwd = getcwd(NULL, 0);
+	struct template_args args = { .args = operands,
+				      .env = environ,
+				      .cwd = v->cwd ? v->cwd : v->root || !cwd ? "/" : cwd,
+				      .root = root,
+				      .hostname = "runsc",
+				      .terminal = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO),
+				      .all_capabilities = true };
+	char host[256] = "";
+	json_t *spec;
+	char *text = NULL;
+
+	if (!root) {
+		error_errno(err, errno, "cannot use --root %s", v->root);
+		return NULL;
+	}
+	if (args.cwd[0] != '/') {
+		error_set(err, "--cwd %s must be absolute", args.cwd);
+		return NULL;
+	}
+	if (!gethostname(host, sizeof(host) - 1) && *host)
+		args.hostname = host;
+	spec = template_json(&args);
+	if (!spec)
+		error_set(err, "an argument or environment variable is not UTF-8");
+	else if (!add_volumes(spec, &v->volume, err))
+		text = json_dumps(spec, JSON_INDENT(1));
+	json_decref(spec);
+	return text;
+}
+
+/* Environment entries without '=' are legal for execve(2) but not in config.json. */
+static void clean_environment(void)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; environ[i]; i++) {
+		if (strchr(environ[i], '='))
+			environ[kept++] = environ[i];
+	}
+	environ[kept] = NULL;
+}
+
+int cmd_do(struct config *config, const void *values, int count, char **operands,
+	   struct error *err)
+{
+	AUTO(mem_free) char *text = NULL;
+	AUTO(mem_free) char *id = NULL;
+	struct create_args args = { .bundle = "/", .foreground = true };
+	uint64_t random = 0;
+
+	(void)count;
+	clean_environment();
+	text = make_config(values, operands, err);
+	if (!text)
+		return -1;
+	if (getrandom(&random, sizeof(random), 0) < 0)
+		random = (uint64_t)now_ms();
+	id = xasprintf("runsc-do-%d-%08x", (int)getpid(), (unsigned int)random);
+	args.id = id;
+	args.config_text = text;
+	return run_foreground(config, &args, err);
+}

@@ -1,0 +1,213 @@
+#include "runsc/config/config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "platform/base/log.h"
+
+const struct option_row config_rows[] = {
+#define FLAG(kind, name, alias, field, type, default_value, value, help)                           \
+	{ OPTION_##kind, name, alias, offsetof(struct config, field), value, help },
+#define ACCEPTED(kind, name, value, help)                                                          \
+	{ OPTION_##kind, name, 0, OPTION_IGNORED, value, help },
+#include "runsc/config/global.def"
+#undef FLAG
+#undef ACCEPTED
+};
+const size_t config_row_count = ARRAY_COUNT(config_rows);
+
+void config_init(struct config *config)
+{
+	log_init(-1, LOG_TEXT, LOG_ERROR, "runsc");
+	*config = (struct config){
+#define FLAG(kind, name, alias, field, type, default_value, value, help) .field = default_value,
+#define ACCEPTED(kind, name, value, help)
+#include "runsc/config/global.def"
+#undef FLAG
+#undef ACCEPTED
+	};
+}
+
+static char *default_root(void)
+{
+	const char *runtime_dir = getenv("XDG_RUNTIME_DIR");
+
+	if (runtime_dir && *runtime_dir == '/')
+		return xasprintf("%s/runsc", runtime_dir);
+	if (geteuid())
+		return xasprintf("/tmp/runsc-%u", geteuid());
+	return xstrdup("/run/runsc");
+}
+
+static bool is_json(const char *format)
+{
+	return strcmp(format, "text") != 0;
+}
+
+static int open_log(const char *path)
+{
+	return open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0644);
+}
+
+int config_finish(struct config *config, const char *command, const char *id, struct error *err)
+{
+	struct overlay_choice overlay;
+	int fd = -1;
+
+	config->command = command;
+	if (config->root && !*config->root)
+		config->root = NULL;
+	config->root_dir = config->root ? realpath(config->root, NULL) : default_root();
+	if (!config->root_dir) {
+		AUTO(mem_free) char *cwd = config->root[0] == '/' ? xstrdup("") : getcwd(NULL, 0);
+
+		if (!cwd)
+			return error_errno(err, errno, "cannot find the directory that --root %s is in",
+					   config->root);
+		config->root_dir = xasprintf("%s%s%s", cwd, *cwd ? "/" : "", config->root);
+	}
+	if (config_overlay(config, &overlay, err))
+		return -1;
+	if (geteuid())
+		config->rootless = true;
+	if (!config->debug_log && !config->debug && !config->also_stderr)
+		return 0;
+	if (config->debug_log)
+		fd = config_open_debug_log(config, command, id);
+	else if (config->also_stderr || !config->log)
+		fd = STDERR_FILENO;
+	else
+		fd = open_log(config->log);
+	log_init(fd, is_json(config->debug_log ? config->debug_log_format : config->log_format) ? LOG_JSON :
+												  LOG_TEXT,
+		 config->debug || config->debug_log ? LOG_DEBUG : LOG_WARN, "runsc");
+	return 0;
+}
+
+/* Appends text to the growing string at *out. */
+static void append(char **out, const char *text, size_t len)
+{
+	char *longer = xasprintf("%s%.*s", *out ? *out : "", (int)len, text);
+
+	free(*out);
+	*out = longer;
+}
+
+static char *expand_log_path(const char *pattern, const char *command, const char *id)
+{
+	char stamp[64];
+	struct timespec now;
+	struct tm tm;
+	char *out = xstrdup("");
+	size_t len;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	localtime_r(&now.tv_sec, &tm);
+	len = strftime(stamp, sizeof(stamp), "%Y%m%d-%H%M%S", &tm);
+	snprintf(stamp + len, sizeof(stamp) - len, ".%06ld", now.tv_nsec / 1000);
+	for (const char *p = pattern; *p;) {
+		const char *with = NULL;
+		size_t skip = 1;
+
+		if (!strncmp(p, "%ID%", 4))
+			with = id ? id : "-", skip = 4;
+		else if (!strncmp(p, "%COMMAND%", 9))
+			with = command, skip = 9;
+		else if (!strncmp(p, "%TIMESTAMP%", 11))
+			with = stamp, skip = 11;
+		append(&out, with ? with : p, with ? strlen(with) : 1);
+		p += skip;
+	}
+	return out;
+}
+
+int config_open_debug_log(const struct config *config, const char *command, const char *id)
+{
+	AUTO(mem_free) char *pattern = NULL;
+	AUTO(mem_free) char *path = NULL;
+	size_t len;
+	int fd;
+
+	if (!config->debug_log || !*config->debug_log)
+		return -1;
+	len = strlen(config->debug_log);
+	pattern = config->debug_log[len - 1] == '/' ?
+			  xasprintf("%srunsc.log.%%TIMESTAMP%%.%%COMMAND%%.txt", config->debug_log) :
+			  xstrdup(config->debug_log);
+	path = expand_log_path(pattern, command, id);
+	fd = open_log(path);
+	if (fd < 0 && errno == ENOENT) {
+		AUTO(mem_free) char *dir = xstrdup(path);
+		char *slash = strrchr(dir, '/');
+
+		if (slash && slash != dir) {
+			*slash = 0;
+			if (!make_dirs(dir, 0755))
+				fd = open_log(path);
+		}
+	}
+	return fd;
+}
+
+static char *report_line(const struct config *config, const struct error *err)
+{
+	char stamp[64];
+	time_t now = time(NULL);
+	AUTO(mem_free) char *text = NULL;
+	json_t *line;
+	struct tm tm;
+
+	gmtime_r(&now, &tm);
+	strftime(stamp, sizeof(stamp), "%Y-%m-%dT%H:%M:%SZ", &tm);
+	if (!is_json(config->log_format))
+		return xasprintf("time=\"%s\" level=error msg=\"%s\"\n", stamp, err->text);
+	line = json_pack("{s:s, s:o, s:s}", "level", "error", "msg",
+			 json_stringn_nocheck(err->text, strlen(err->text)), "time", stamp);
+	text = line ? json_dumps(line, JSON_COMPACT | JSON_ENSURE_ASCII) : NULL;
+	json_decref(line);
+	return text ? xasprintf("%s\n", text) : NULL;
+}
+
+void config_report(const struct config *config, const struct error *err)
+{
+	fprintf(stderr, "runsc: %s\n", err->text);
+	if (config->log) {
+		AUTO(fd_close) int fd = open_log(config->log);
+		AUTO(mem_free) char *line = report_line(config, err);
+
+		if (fd >= 0 && line && write_all(fd, line, strlen(line)) < 0)
+			fprintf(stderr, "runsc: cannot write to %s\n", config->log);
+	}
+	log_error("%s", err->text);
+}
+
+int config_overlay(const struct config *config, struct overlay_choice *ret, struct error *err)
+{
+	const char *text = config->overlay2;
+	struct overlay_choice choice = { 0 };
+	const char *medium = strchr(text, ':');
+
+	if (!strcmp(text, "none")) {
+		*ret = choice;
+		return 0;
+	}
+	choice.root = !strncmp(text, "root:", 5) || !strncmp(text, "all:", 4);
+	choice.all = !strncmp(text, "all:", 4);
+	if (medium) {
+		size_t len = strcspn(++medium, ",");
+
+		choice.self = len == 4 && !memcmp(medium, "self", 4);
+		if (!choice.self && !(len == 6 && !memcmp(medium, "memory", 6)) &&
+		    strncmp(medium, "dir=/", 5) != 0)
+			choice.root = false;
+	}
+	if (!choice.root)
+		return error_set(err, "--overlay2=%s is not of the form none, root:memory, root:self, "
+				      "all:memory or all:self", text);
+	*ret = choice;
+	return 0;
+}

@@ -1,0 +1,45 @@
+/* The global options of one invocation, and the log that they ask for. */
+#ifndef RUNSC_CONFIG_CONFIG_H
+#define RUNSC_CONFIG_CONFIG_H
+
+#include "runsc/config/options.h"
+#include "runsc/config/util.h"
+
+/* One field for each FLAG row of global.def; strings point into argv. */
+struct config {
+#define FLAG(kind, name, alias, field, type, default_value, value, help) type field;
+#define ACCEPTED(kind, name, value, help)
+#include "runsc/config/global.def"
+#undef FLAG
+#undef ACCEPTED
+	const char *command; /* name of the command that runs */
+	char *root_dir;	     /* --root or its default; heap, lives as long as the program */
+};
+
+extern const struct option_row config_rows[];
+extern const size_t config_row_count;
+
+/* Fills the defaults. */
+void config_init(struct config *config);
+/* Checks values that the table cannot, finds root_dir, opens the log. */
+int config_finish(struct config *config, const char *command, const char *id, struct error *err);
+
+/*
+ * Opens the debug log of one process (command: "boot" for the sentry, "gofer") of a container.
+ * Returns a descriptor that the caller owns, or -1 when none is asked for or it cannot be had.
+ */
+int config_open_debug_log(const struct config *config, const char *command, const char *id);
+
+/*
+ * Reports the error that ends the program: one line on stderr and one in --log (JSON: level, msg,
+ * time, the form that engines read).
+ */
+void config_report(const struct config *config, const struct error *err);
+
+/* Whether the overlay of --overlay2 covers the root file system and the bind mounts, and how. */
+struct overlay_choice {
+	bool root, all, self;
+};
+int config_overlay(const struct config *config, struct overlay_choice *ret, struct error *err);
+
+#endif

@@ -1,0 +1,177 @@
+#include "runsc/config/options.h"
+
+#include <string.h>
+
+static const struct option_row *row_by_name(const struct option_row *rows, size_t count,
+					    const char *name, size_t len)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (strlen(rows[i].name) == len && !memcmp(rows[i].name, name, len))
+			return &rows[i];
+		if (len == 1 && rows[i].alias == name[0])
+			return &rows[i];
+	}
+	return NULL;
+}
+
+static bool choice_is(const char *choices, const char *value)
+{
+	size_t len = strlen(value);
+
+	for (const char *p = choices; p; p = strchr(p, '|')) {
+		p += *p == '|';
+		if (!strncmp(p, value, len) && (p[len] == '|' || !p[len]))
+			return true;
+	}
+	return false;
+}
+
+static int parse_bool(const char *text, bool *ret)
+{
+	static const char *const yes[] = { "1", "t", "T", "true", "TRUE", "True" };
+	static const char *const no[] = { "0", "f", "F", "false", "FALSE", "False" };
+
+	for (size_t i = 0; i < ARRAY_COUNT(yes); i++) {
+		if (!strcmp(text, yes[i]) || !strcmp(text, no[i])) {
+			*ret = !strcmp(text, yes[i]);
+			return 0;
+		}
+	}
+	return -1;
+}
+
+/* Stores value (NULL: a boolean without one). */
+static int row_store(const struct option_row *row, const char *value, void *values,
+		     struct error *err)
+{
+	char *field = row->offset == OPTION_IGNORED ? NULL : (char *)values + row->offset;
+	int64_t number = 0;
+	bool flag = true;
+
+	switch (row->kind) {
+	case OPTION_BOOL:
+		if (value && parse_bool(value, &flag))
+			return error_set(err, "invalid boolean value \"%s\" for -%s: use true or false",
+					 value, row->name);
+		if (field)
+			memcpy(field, &flag, sizeof(flag));
+		return 0;
+	case OPTION_INT:
+		if (!parse_int64(value, 0, &number))
+			return error_set(err, "invalid value \"%s\" for flag -%s: it takes a whole number",
+					 value, row->name);
+		if (field)
+			memcpy(field, &number, sizeof(number));
+		return 0;
+	case OPTION_ENUM:
+		if (!choice_is(row->value, value))
+			return error_set(err, "invalid value \"%s\" for flag -%s: use one of %s", value,
+					 row->name, row->value);
+		__attribute__((fallthrough));
+	case OPTION_STRING:
+		if (field)
+			memcpy(field, &value, sizeof(value));
+		return 0;
+	case OPTION_LIST:
+		if (field)
+			strings_add((struct strings *)(void *)field, value);
+		return 0;
+	}
+	return 0;
+}
+
+/* -it: every letter a boolean alias. Returns 0 when word was such a bundle. */
+static int parse_bundle(const struct option_row *rows, size_t count, const char *word, void *values,
+			struct error *err)
+{
+	size_t len = strlen(word);
+
+	if (len < 2)
+		return -1;
+	for (size_t i = 0; i < len; i++) {
+		const struct option_row *row = row_by_name(rows, count, word + i, 1);
+
+		if (!row || row->kind != OPTION_BOOL)
+			return -1;
+	}
+	for (size_t i = 0; i < len; i++) {
+		if (row_store(row_by_name(rows, count, word + i, 1), NULL, values, err))
+			return -1;
+	}
+	return 0;
+}
+
+/* One option word at argv[*at]; steps over its value. */
+static int parse_word(const struct option_row *rows, size_t count, int argc, char **argv, int *at,
+		      void *values, bool *help, struct error *err)
+{
+	const char *word = argv[*at] + 1, *equals, *value = NULL;
+	const struct option_row *row;
+	bool single = *word != '-';
+	size_t len;
+
+	word += !single;
+	equals = strchr(word, '=');
+	len = equals ? (size_t)(equals - word) : strlen(word);
+	row = row_by_name(rows, count, word, len);
+	if (!row) {
+		if (!strcmp(word, "help") || !strcmp(word, "h")) {
+			*help = true;
+			return 0;
+		}
+		if (single && !parse_bundle(rows, count, word, values, err))
+			return 0;
+		return error_set(err, "flag provided but not defined: -%.*s (see --help)", (int)len,
+				 word);
+	}
+	if (equals) {
+		value = equals + 1;
+	} else if (row->kind != OPTION_BOOL) {
+		if (*at + 1 >= argc)
+			return error_set(err, "flag needs an argument: -%s", row->name);
+		value = argv[++*at];
+	}
+	return row_store(row, value, values, err);
+}
+
+int options_parse(const struct option_row *rows, size_t count, int argc, char **argv, bool anywhere,
+		  void *values, bool *ret_help, struct error *err)
+{
+	int operands = 0, i;
+
+	for (i = 0; i < argc; i++) {
+		if (!strcmp(argv[i], "--")) {
+			i++;
+			break;
+		}
+		if (argv[i][0] == '-' && argv[i][1]) {
+			if (parse_word(rows, count, argc, argv, &i, values, ret_help, err))
+				return -1;
+			continue;
+		}
+		if (!anywhere)
+			break;
+		argv[operands++] = argv[i];
+	}
+	/* the operands met so far move up to the rest of the words */
+	if (operands)
+		memmove(argv + i - operands, argv, (size_t)operands * sizeof(*argv));
+	return i - operands;
+}
+
+void options_help(FILE *out, const struct option_row *rows, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		const struct option_row *row = &rows[i];
+		char left[96];
+
+		snprintf(left, sizeof(left), "--%s%s%s", row->name, row->value ? " " : "",
+			 row->value ? row->value : "");
+		if (row->alias)
+			fprintf(out, "  -%c, %-34s %s%s\n", row->alias, left, row->help,
+				row->offset == OPTION_IGNORED ? " (accepted, no effect)" : "");
+		else
+			fprintf(out, "      %-34s %s%s\n", left, row->help,
+				row->offset == OPTION_IGNORED ? " (accepted, no effect)" : "");
+	}
+}

@@ -1,0 +1,41 @@
+/*
+ * Options by table. A command declares one static table of rows; parsing, refusal of what is not in
+ * it and the help text come from the rows. Accepted forms: --name value, --name=value, the same
+ * with one dash, one-letter aliases (-b DIR, -b=DIR), bundles of one-letter booleans (-it).
+ */
+#ifndef RUNSC_CONFIG_OPTIONS_H
+#define RUNSC_CONFIG_OPTIONS_H
+
+#include "runsc/config/util.h"
+
+enum option_kind {
+	OPTION_BOOL,   /* bool; --name=false takes it back */
+	OPTION_STRING, /* const char *, points into argv */
+	OPTION_INT,    /* int64_t */
+	OPTION_ENUM,   /* const char *, one of the row's choices */
+	OPTION_LIST,   /* struct strings, one entry for each time that it is given */
+};
+
+struct option_row {
+	enum option_kind kind;
+	const char *name;  /* without dashes */
+	char alias;	   /* one letter, or 0 */
+	ptrdiff_t offset;  /* of the field in the struct of values; OPTION_IGNORED: accepted, no effect */
+	const char *value; /* what help calls the value; OPTION_ENUM: "a|b|c"; NULL for booleans */
+	const char *help;
+};
+#define OPTION_IGNORED ((ptrdiff_t)-1)
+
+/*
+ * Parses argv[0..argc) up to the first word that is no option (or past "--") into values. With
+ * anywhere, options may also follow such words, which then move to the end, as runc's users expect
+ * (`kill ID --all`). Returns the index of the first operand, or -1 with err filled. *ret_help is set
+ * when --help or -h was met.
+ */
+int options_parse(const struct option_row *rows, size_t count, int argc, char **argv, bool anywhere,
+		  void *values, bool *ret_help, struct error *err);
+
+/* Prints the rows as a list for people. */
+void options_help(FILE *out, const struct option_row *rows, size_t count);
+
+#endif

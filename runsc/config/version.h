@@ -1,0 +1,8 @@
+/* What --version prints. */
+#ifndef RUNSC_CONFIG_VERSION_H
+#define RUNSC_CONFIG_VERSION_H
+
+#define RUNSC_VERSION "0.1.0"
+#define RUNSC_SPEC_VERSION "1.2.0" /* of the OCI runtime specification */
+
+#endif

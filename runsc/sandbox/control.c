@@ -1,0 +1,121 @@
+#include "runsc/sandbox/control.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#define SOCKET_NAME "control.sock"
+
+int control_listen(const struct container *c, struct error *err)
+{
+	AUTO(fd_close) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+
+	/* by way of the directory's descriptor the path is short whatever --root is */
+	snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/" SOCKET_NAME, c->dir_fd);
+	if (fd < 0 || bind(fd, (const struct sockaddr *)&address, sizeof(address)) < 0 ||
+	    listen(fd, 128) < 0)
+		return error_errno(err, errno, "cannot make the control socket %s/" SOCKET_NAME, c->dir);
+	return TAKE_FD(fd);
+}
+
+int control_connect(const struct container *c, struct urpc_client **ret, struct error *err)
+{
+	char path[64];
+	int result;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d/" SOCKET_NAME, c->dir_fd);
+	result = urpc_connect(path, ret);
+	if (result == -ENOENT || result == -ECONNREFUSED)
+		return error_set(err, "container not running: the sandbox of %s is gone", c->id);
+	if (result)
+		return error_errno(err, -result, "cannot reach the sandbox of %s", c->id);
+	return 0;
+}
+
+int control_fail(struct urpc_client *client, int ret, const char *verb, struct error *err)
+{
+	const char *message = urpc_client_message(client);
+
+	if (ret == -ETIMEDOUT)
+		return error_set(err, "cannot %s: the sandbox does not answer (kill it with `kill ID KILL`)",
+				 verb);
+	if (ret == -ECONNRESET || ret == -EPIPE || ret == -ENOTCONN)
+		return error_set(err, "cannot %s: the sandbox ended meanwhile", verb);
+	if (message && *message)
+		return error_set(err, "cannot %s: %s", verb, message);
+	return error_errno(err, -ret, "cannot %s", verb);
+}
+
+bool control_init_ended(const struct container *c, int deadline_ms)
+{
+	AUTO(urpc_client_free) struct urpc_client *client = NULL;
+	Urpc__ContainerId id;
+	ProtobufCMessage *result = NULL;
+	struct error ignored;
+	bool ended;
+
+	urpc__container_id__init(&id);
+	if (control_connect(c, &client, &ignored))
+		return !process_alive(c->sentry);
+	id.id = c->id;
+	if (urpc_call(client, URPC_containerManager_ContainerRuntimeState, &id.base, NULL, 0, deadline_ms,
+		      &urpc__runtime_state__descriptor, &result))
+		return !process_alive(c->sentry);
+	ended = ((Urpc__RuntimeState *)(void *)result)->state == URPC__RUNTIME_STATE__STATE__STOPPED;
+	urpc_message_free(result);
+	return ended;
+}
+
+int control_signal(const struct container *c, int signo, int pid, Urpc__SignalArgs__Mode mode,
+		   struct error *err)
+{
+	AUTO(urpc_client_free) struct urpc_client *client = NULL;
+	Urpc__SignalArgs args;
+	Urpc__Empty *empty = NULL;
+	int ret;
+
+	urpc__signal_args__init(&args);
+	if (control_connect(c, &client, err))
+		return -1;
+	args.id = c->id;
+	args.signo = signo;
+	args.pid = pid;
+	args.mode = mode;
+	ret = urpc_containerManager_Signal(client, &args, NULL, 0, &empty);
+	if (empty)
+		urpc_message_free(&empty->base);
+	if (ret == -ESRCH)
+		return error_set(err, "container not running: no such process%s%s", pid ? " in " : "",
+				 pid ? c->id : "");
+	return ret ? control_fail(client, ret, "send the signal", err) : 0;
+}
+
+int control_program_fail(struct urpc_client *client, int ret, const char *program, struct error *err)
+{
+	const char *message = urpc_client_message(client);
+
+	switch (ret) {
+	case -ENOENT:
+	case -ENOTDIR:
+		if (!strchr(program, '/'))
+			return error_set_code(err, EXIT_NOT_FOUND,
+					      "exec: \"%.200s\": executable file not found in $PATH", program);
+		return error_set_code(err, EXIT_NOT_FOUND,
+				      "exec: \"%.200s\": stat %.200s: no such file or directory", program,
+				      program);
+	case -EACCES:
+	case -EPERM:
+	case -EISDIR:
+		return error_set_code(err, EXIT_NOT_EXECUTABLE, "exec: \"%.200s\": %s", program,
+				      ret == -EISDIR ? "is a directory" : "permission denied");
+	case -ENOEXEC:
+		return error_set_code(err, EXIT_NOT_EXECUTABLE, "exec \"%.200s\": exec format error", program);
+	default:
+		if (message && strstr(message, program))
+			return error_set(err, "%s", message);
+		return control_fail(client, ret, "start the program", err);
+	}
+}

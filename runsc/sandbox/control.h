@@ -1,0 +1,27 @@
+/* Calls to a container's sentry over ROOT/ID/control.sock. */
+#ifndef RUNSC_SANDBOX_CONTROL_H
+#define RUNSC_SANDBOX_CONTROL_H
+
+#include "runsc/sandbox/container.h"
+#include "urpc/urpc.h"
+
+DEFINE_AUTO(urpc_client_free, struct urpc_client *)
+
+/* Makes the listening socket ROOT/ID/control.sock; a descriptor or -1 with err. */
+int control_listen(const struct container *c, struct error *err);
+/* Connects; an error says that the container is not running. */
+int control_connect(const struct container *c, struct urpc_client **ret, struct error *err);
+/* The error of a failed call: VERB, the sentry's sentence, what to do. Returns -1. */
+int control_fail(struct urpc_client *client, int ret, const char *verb, struct error *err);
+/* Whether the sentry says that init has ended; false when it does not answer in time. */
+bool control_init_ended(const struct container *c, int deadline_ms);
+/* Sends signo to process pid (0: init) in the given mode. */
+int control_signal(const struct container *c, int signo, int pid, Urpc__SignalArgs__Mode mode,
+		   struct error *err);
+/*
+ * The error of a program that could not be started, in runc's words and with the exit status that shells
+ * use: 127 not found, 126 not executable. ret is the negative errno of the call.
+ */
+int control_program_fail(struct urpc_client *client, int ret, const char *program, struct error *err);
+
+#endif

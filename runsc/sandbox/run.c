@@ -1,0 +1,171 @@
+/* Starting init and further processes of a created container. */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/syscall.h>
+
+#include "platform/base/log.h"
+#include "runsc/console/console.h"
+#include "runsc/hooks/hooks.h"
+#include "runsc/oci/message.h"
+#include "runsc/sandbox/control.h"
+#include "runsc/sandbox/sandbox.h"
+
+int sandbox_stdio(const struct oci_process *process, const char *console_socket, bool foreground,
+		  uint32_t preserve_fds, int *fds, size_t *count, int *ret_slave, int *ret_master,
+		  struct error *err)
+{
+	if (process->terminal) {
+		AUTO(fd_close) int master = -1;
+
+		if (console_open(process->console_rows, process->console_columns, &master, ret_slave, err) ||
+		    (console_socket && console_send(console_socket, master, err)))
+			return -1;
+		fds[(*count)++] = *ret_slave;
+		if (foreground && !console_socket)
+			*ret_master = TAKE_FD(master);
+	} else {
+		for (int i = 0; i < 3; i++)
+			fds[(*count)++] = i;
+	}
+	for (uint32_t i = 0; i < preserve_fds; i++) {
+		int flags = fcntl(3 + (int)i, F_GETFD);
+
+		/* what we opened ourselves closes on exec */
+		if (flags < 0 || flags & FD_CLOEXEC)
+			return error_set(err, "--preserve-fds %u: descriptor %u is not open", preserve_fds, 3 + i);
+		fds[(*count)++] = 3 + (int)i;
+	}
+	return 0;
+}
+
+int sandbox_start(struct container *c, struct error *err)
+{
+	AUTO(urpc_client_free) struct urpc_client *client = NULL;
+	Urpc__ContainerId id;
+	struct oci_spec spec = { 0 };
+	Urpc__Empty *empty = NULL;
+	struct error other;
+	int ret = -1;
+
+	urpc__container_id__init(&id);
+	if (container_lock(c, err))
+		return -1;
+	if (container_need(c, "start", STATUS_BIT(STATUS_CREATED), err) || container_spec(c, &spec, err) ||
+	    control_connect(c, &client, err) ||
+	    hooks_run(&spec, HOOK_START_CONTAINER, c, STATUS_CREATED, err))
+		goto out;
+	id.id = c->id;
+	ret = urpc_containerManager_StartRoot(client, &id, NULL, 0, &empty);
+	if (empty)
+		urpc_message_free(&empty->base);
+	if (ret) {
+		ret = control_program_fail(client, ret, spec.process.args.v[0], err);
+		goto out;
+	}
+	c->status = STATUS_RUNNING;
+	ret = container_save(c, err);
+	if (!ret && hooks_run(&spec, HOOK_POSTSTART, c, STATUS_RUNNING, &other))
+		log_warn("%s", other.text);
+out:
+	oci_spec_fini(&spec);
+	container_unlock(c);
+	return ret;
+}
+
+int sandbox_exec(struct container *c, const struct exec_args *args, int *ret_pid, int *ret_master,
+		 struct error *err)
+{
+	AUTO(urpc_client_free) struct urpc_client *client = NULL;
+	AUTO(fd_close) int slave = -1;
+	AUTO(fd_close) int master = -1;
+	Urpc__ExecArgs message;
+	struct arena arena = { 0 };
+	int fds[URPC_MAX_FDS], ret;
+	Urpc__Pid *pid = NULL;
+	size_t count = 0;
+
+	urpc__exec_args__init(&message);
+	if (sandbox_stdio(args->process, args->console_socket, args->foreground, args->preserve_fds, fds,
+			  &count, &slave, &master, err) ||
+	    control_connect(c, &client, err))
+		return -1;
+	message.id = c->id;
+	message.process = message_of_process(&arena, args->process, args->preserve_fds);
+	ret = urpc_containerManager_ExecuteAsync(client, &message, fds, count, &pid);
+	if (ret) {
+		ret = control_program_fail(client, ret, args->process->args.v[0], err);
+	} else {
+		*ret_pid = pid->pid;
+		*ret_master = TAKE_FD(master);
+	}
+	if (pid)
+		urpc_message_free(&pid->base);
+	arena_fini(&arena);
+	return ret;
+}
+
+struct waiter {
+	struct urpc_client *client;
+	char *id;
+	int pid, out;
+};
+
+static void *waiter_run(void *context)
+{
+	struct waiter *w = context;
+	Urpc__WaitStatus *status = NULL;
+	int ret;
+
+	if (w->pid) {
+		Urpc__WaitPidArgs args;
+
+		urpc__wait_pid_args__init(&args);
+		args.id = w->id;
+		args.pid = w->pid;
+		ret = urpc_containerManager_WaitPID(w->client, &args, NULL, 0, &status);
+	} else {
+		Urpc__ContainerId args;
+
+		urpc__container_id__init(&args);
+		args.id = w->id;
+		ret = urpc_containerManager_Wait(w->client, &args, NULL, 0, &status);
+	}
+	if (!ret && write_all(w->out, &status->status, sizeof(status->status)))
+		log_warn("cannot hand the exit status on");
+	if (status)
+		urpc_message_free(&status->base);
+	close(w->out);
+	urpc_client_free(w->client);
+	free(w->id);
+	free(w);
+	return NULL;
+}
+
+int sandbox_wait_fd(const struct container *c, int pid, struct error *err)
+{
+	struct urpc_client *client = NULL;
+	struct waiter *w;
+	pthread_t thread;
+	int pair[2];
+
+	if (control_connect(c, &client, err))
+		return -1;
+	if (make_pipe(pair)) {
+		urpc_client_free(client);
+		return error_errno(err, errno, "cannot make a pipe");
+	}
+	w = xcalloc(1, sizeof(*w));
+	*w = (struct waiter){ .client = client, .id = xstrdup(c->id), .pid = pid, .out = pair[1] };
+	if (pthread_create(&thread, NULL, waiter_run, w)) {
+		close(pair[0]);
+		close(pair[1]);
+		urpc_client_free(client);
+		free(w->id);
+		free(w);
+		return error_set(err, "cannot start a thread that waits for the program");
+	}
+	pthread_detach(thread);
+	return pair[0];
+}

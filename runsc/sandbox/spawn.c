@@ -1,0 +1,249 @@
+#include "runsc/sandbox/spawn.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <linux/sched.h>
+#include <net/if.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+char *spawn_find(const char *name, struct error *err)
+{
+	static const char *const places[] = { "", "../libexec/runsc/" };
+	char self[4096];
+	ssize_t len = readlink("/proc/self/exe", self, sizeof(self) - 1);
+
+	if (len < 0) {
+		error_errno(err, errno, "cannot read /proc/self/exe (is /proc mounted?)");
+		return NULL;
+	}
+	self[len] = 0;
+	*(strrchr(self, '/') + 1) = 0;
+	for (size_t i = 0; i < ARRAY_COUNT(places); i++) {
+		AUTO(mem_free) char *path = xasprintf("%s%s%s", self, places[i], name);
+
+		if (!access(path, X_OK))
+			return TAKE(path);
+	}
+	error_set(err, "cannot find %s beside runsc in %s or in %s../libexec/runsc: install all three programs",
+		  name, self, self);
+	return NULL;
+}
+
+int loopback_up(void)
+{
+	AUTO(fd_close) int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	struct ifreq request = { .ifr_name = "lo" };
+
+	if (fd < 0 || ioctl(fd, SIOCGIFFLAGS, &request) < 0)
+		return -errno;
+	if (request.ifr_flags & IFF_UP)
+		return 0;
+	request.ifr_flags |= IFF_UP;
+	return ioctl(fd, SIOCSIFFLAGS, &request) < 0 ? -errno : 0;
+}
+
+/* In the child: tells the step that failed on the readiness pipe and ends. */
+static NORETURN void child_fail(const struct spawn_args *args, const char *step)
+{
+	char line[256];
+	int len = snprintf(line, sizeof(line), "cannot %s: %s\n", step, strerror(errno));
+
+	write_all(args->ready_fd, line, MIN((size_t)len, sizeof(line) - 1));
+	_exit(EXIT_GENERIC);
+}
+
+/* Maps the caller to root of the new user namespace. */
+static void child_map_ids(const struct spawn_args *args, uid_t uid, gid_t gid)
+{
+	char map[64];
+
+	if (write_string_at(AT_FDCWD, "/proc/self/setgroups", "deny"))
+		child_fail(args, "deny setgroups in the user namespace");
+	snprintf(map, sizeof(map), "0 %u 1", uid);
+	if ((errno = -write_string_at(AT_FDCWD, "/proc/self/uid_map", map)))
+		child_fail(args, "map the user id of the user namespace");
+	snprintf(map, sizeof(map), "0 %u 1", gid);
+	if ((errno = -write_string_at(AT_FDCWD, "/proc/self/gid_map", map)))
+		child_fail(args, "map the group id of the user namespace");
+}
+
+static void child_namespaces(const struct spawn_args *args)
+{
+	int flags = CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP;
+
+	if (args->net_path) {
+		int fd = open(args->net_path, O_RDONLY | O_CLOEXEC);
+
+		if (fd < 0 || setns(fd, CLONE_NEWNET) < 0)
+			child_fail(args, "join the network namespace of config.json");
+	}
+	if (args->new_net && !args->net_path)
+		flags |= CLONE_NEWNET;
+	if (unshare(flags) < 0)
+		child_fail(args, "make namespaces");
+	if (mount(NULL, "/", NULL, MS_SLAVE | MS_REC, NULL) < 0)
+		child_fail(args, "make the mount namespace private");
+	if (args->loopback && (errno = -loopback_up()))
+		child_fail(args, "bring the loopback device up");
+}
+
+static void child_signals(void)
+{
+	struct sigaction action = { .sa_handler = SIG_DFL };
+	sigset_t none;
+
+	for (int i = 1; i <= 64; i++)
+		sigaction(i, &action, NULL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static void child_descriptors(const struct spawn_args *args)
+{
+	int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	int stderr_fd = args->stderr_fd >= 0 ? args->stderr_fd : null_fd;
+
+	if (null_fd < 0)
+		child_fail(args, "open /dev/null");
+	if (stderr_fd != STDERR_FILENO && dup2(stderr_fd, STDERR_FILENO) < 0)
+		child_fail(args, "set up stderr");
+	if (dup2(null_fd, STDIN_FILENO) < 0 || dup2(null_fd, STDOUT_FILENO) < 0)
+		child_fail(args, "set up stdin and stdout");
+	if (syscall(SYS_close_range, 3u, ~0u, CLOSE_RANGE_CLOEXEC) < 0)
+		child_fail(args, "close the caller's descriptors");
+	for (size_t i = 0; i < args->fd_count; i++) {
+		if (fcntl(args->fds[i], F_SETFD, 0) < 0)
+			child_fail(args, "hand a descriptor on");
+	}
+}
+
+static NORETURN void child_run(const struct spawn_args *args, uid_t uid, gid_t gid)
+{
+	static char *const environment[] = { NULL };
+	struct rlimit files;
+
+	child_signals();
+	setsid();
+	umask(0);
+	if (args->oom_score_adj)
+		write_string_at(AT_FDCWD, "/proc/self/oom_score_adj", args->oom_score_adj);
+	child_descriptors(args);
+	if (args->new_user)
+		child_map_ids(args, uid, gid);
+	child_namespaces(args);
+	if (!getrlimit(RLIMIT_NOFILE, &files)) {
+		files.rlim_cur = files.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &files);
+	}
+	if (chdir("/") < 0)
+		child_fail(args, "change to /");
+	execve(args->path, args->argv.v, environment);
+	child_fail(args, args->path);
+}
+
+int spawn_helper(const struct spawn_args *args, struct helper *helper, struct error *err)
+{
+	int pid_fd = -1;
+	struct clone_args clone = {
+		.flags = CLONE_PIDFD | CLONE_NEWPID | (args->new_user ? CLONE_NEWUSER : 0),
+		.pidfd = (uintptr_t)&pid_fd,
+		.exit_signal = SIGCHLD,
+	};
+	uid_t uid = geteuid();
+	gid_t gid = getegid();
+	long pid = syscall(SYS_clone3, &clone, sizeof(clone));
+	if (pid < 0)
+		return error_errno(err, errno, "cannot start %s%s", args->path,
+				   args->new_user ? " (are unprivileged user namespaces allowed?)" : "");
+	if (!pid)
+		child_run(args, uid, gid);
+	helper->pid = (pid_t)pid;
+	helper->pid_fd = pid_fd;
+	return 0;
+}
+
+/* What helper i said: 1 ready, 0 not yet complete, -1 with err. */
+static int read_ready(struct helper *helper, const char *name, struct error *err)
+{
+	char line[512];
+	ssize_t size = read(helper->ready_fd, line, sizeof(line) - 1);
+
+	if (size < 0 && (errno == EINTR || errno == EAGAIN))
+		return 0;
+	if (size == 1)
+		return 1;
+	if (size > 1) {
+		line[size] = 0;
+		line[strcspn(line, "\n")] = 0;
+		return strncmp(line, name, strlen(name)) ? error_set(err, "%s: %s", name, line) :
+							   error_set(err, "%s", line);
+	}
+	/* it closed the pipe without a word: its exit status says how */
+	if (helper->pid) {
+		int status;
+
+		kill(helper->pid, SIGKILL);
+		status = wait_child(helper->pid);
+		helper->pid = 0;
+		return status >= 0 && WIFSIGNALED(status) ?
+			       error_set(err, "%s was killed by signal %d while it started", name,
+					 WTERMSIG(status)) :
+			       error_set(err, "%s ended with status %d while it started (see --debug-log)",
+					 name, status < 0 ? -1 : WEXITSTATUS(status));
+	}
+	return error_set(err, "%s ended while it started", name);
+}
+
+int spawn_wait_ready(struct helper *const *helpers, const char *const *names, size_t count,
+		     int timeout_ms, struct error *err)
+{
+	int64_t end = now_ms() + timeout_ms;
+	struct pollfd pfd[4];
+	size_t waiting = count;
+
+	for (size_t i = 0; i < count; i++)
+		pfd[i] = (struct pollfd){ .fd = helpers[i]->ready_fd, .events = POLLIN };
+	while (waiting) {
+		int64_t left = end - now_ms();
+		int n = left > 0 ? poll(pfd, count, (int)left) : 0;
+
+		if (n < 0 && errno != EINTR)
+			return error_errno(err, errno, "cannot wait for the sandbox");
+		if (!n)
+			return error_set(err, "the sandbox did not start within %d seconds",
+					 timeout_ms / 1000);
+		for (size_t i = 0; n > 0 && i < count; i++) {
+			int ready = pfd[i].fd >= 0 && pfd[i].revents ?
+					    read_ready(helpers[i], names[i], err) :
+					    0;
+
+			if (ready < 0)
+				return -1;
+			if (ready) {
+				pfd[i].fd = -1;
+				waiting--;
+			}
+		}
+	}
+	return 0;
+}
+
+void helper_kill(struct helper *helper)
+{
+	if (!helper->pid)
+		return;
+	kill(helper->pid, SIGKILL);
+	wait_child(helper->pid);
+	helper->pid = 0;
+}

@@ -1,0 +1,49 @@
+/* Starting runsc-sentry and runsc-gofer: namespaces, descriptors, environment. */
+#ifndef RUNSC_SANDBOX_SPAWN_H
+#define RUNSC_SANDBOX_SPAWN_H
+
+#include "runsc/config/util.h"
+
+#define SPAWN_MAX_FDS 512
+
+struct spawn_args {
+	const char *path; /* of the program */
+	struct strings argv;
+	const int *fds; /* stay open in the program under the same numbers */
+	size_t fd_count;
+	int stderr_fd; /* -1: /dev/null */
+	int ready_fd;  /* where a failure before exec is told as one line; also in fds */
+	bool new_user; /* rootless: a user namespace in which the caller is root */
+	bool new_net;  /* an empty network namespace */
+	bool loopback; /* with its loopback up */
+	const char *net_path;	   /* join this network namespace instead, or NULL */
+	const char *oom_score_adj; /* text for /proc/self/oom_score_adj, or NULL */
+};
+
+struct helper {
+	pid_t pid; /* 0: not running */
+	int pid_fd;
+	int ready_fd; /* our end of the readiness pipe */
+};
+
+/* Finds a helper program beside this executable or in ../libexec/runsc; heap, or NULL with err. */
+char *spawn_find(const char *name, struct error *err);
+/*
+ * Starts the program in fresh pid, mount, ipc, uts and cgroup namespaces (and those asked for), session
+ * leader, working directory /, umask 0, default signals, stdin and stdout at /dev/null, every
+ * descriptor closed that is not in fds. Returns at once; see spawn_wait_ready. The child is the
+ * caller's; helper->ready_fd is not touched.
+ */
+int spawn_helper(const struct spawn_args *args, struct helper *helper, struct error *err);
+/*
+ * Waits until every helper has written its byte of readiness; at most timeout_ms for all. A helper that
+ * wrote a line instead, ended, or is late gives the error; name[i] is what the message calls it.
+ */
+int spawn_wait_ready(struct helper *const *helpers, const char *const *names, size_t count,
+		     int timeout_ms, struct error *err);
+/* SIGKILL, and reaps it. */
+void helper_kill(struct helper *helper);
+/* Brings the loopback device of the calling thread's network namespace up; negative errno. */
+int loopback_up(void);
+
+#endif

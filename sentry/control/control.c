@@ -1,0 +1,386 @@
+#include "sentry/control/control.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "platform/base/log.h"
+#include "platform/host/clock.h"
+#include "platform/host/thread.h"
+#include "sentry/control/control_priv.h"
+#include "sentry/fs/devpts/tty.h"
+#include "sentry/syscalls/syscalls.h"
+
+/* The init process in its own pid namespace. */
+#define INIT_PID 1
+
+static struct {
+	struct control_options o; /* const after control_init */
+	_Atomic bool creating;	  /* one CreateRoot or CreateSubcontainer at a time */
+	char root_id[1024];	  /* written once, before root_made */
+	_Atomic bool root_made;
+} control;
+
+_Thread_local struct pid_ns *mount_pid_ns;
+
+void control_init(const struct control_options *o)
+{
+	control.o = *o;
+}
+
+struct container *control_find(struct urpc_request *req, const char *id)
+{
+	struct container *c = container_find(id);
+
+	if (!c)
+		urpc_fail(req, -ENOENT, "container %.64s does not exist in this sandbox", id);
+	return c;
+}
+
+/* --- waiting ------------------------------------------------------------------------------------ */
+
+/* Sleeps of this thread on a container's wait queue, by way of an eventfd so that poll sees it. */
+struct exit_waiter {
+	struct waitq_entry entry;
+	int fd;
+};
+
+static void exit_wake(struct waitq_entry *e, uint32_t events)
+{
+	struct exit_waiter *w = container_of(e, struct exit_waiter, entry);
+	uint64_t one = 1;
+
+	(void)events;
+	if (write(w->fd, &one, sizeof(one)) < 0)
+		log_debug("control: a waiter was woken twice");
+}
+
+/*
+ * Waits until process pid of c has ended: 0 and *ret_status. conn_fd's hang-up (-1: none) ends the wait
+ * with -ECANCELED; -ECHILD for a process that is not known.
+ */
+static int wait_exit(struct container *c, int32_t pid, int conn_fd, uint32_t *ret_status)
+{
+	struct exit_waiter w = { .entry = { .events = ~0u, .wake = exit_wake } };
+	struct pollfd pfd[2] = { { .events = POLLIN }, { .fd = conn_fd, .events = POLLRDHUP } };
+	uint64_t count;
+	int ret;
+
+	w.fd = pfd[0].fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (w.fd < 0)
+		return -errno;
+	waitq_add(container_waitq(c), &w.entry);
+	while ((ret = container_wait_poll(c, pid, ret_status)) == 0) {
+		if (ppoll(pfd, 2, NULL, NULL) < 0 && errno != EINTR) {
+			ret = -errno;
+			break;
+		}
+		if (pfd[1].revents) {
+			ret = -ECANCELED;
+			break;
+		}
+		if (read(w.fd, &count, sizeof(count)) < 0 && errno != EAGAIN) {
+			ret = -errno;
+			break;
+		}
+	}
+	waitq_remove(&w.entry);
+	close(w.fd);
+	return ret < 0 ? ret : 0;
+}
+
+static int handle_wait(struct urpc_request *req, const Urpc__ContainerId *arg,
+		       Urpc__WaitStatus *result)
+{
+	AUTO(container_put) struct container *c = control_find(req, arg->id);
+
+	return c ? wait_exit(c, INIT_PID, req->conn_fd, &result->status) : -ENOENT;
+}
+
+static int handle_wait_pid(struct urpc_request *req, const Urpc__WaitPidArgs *arg,
+			   Urpc__WaitStatus *result)
+{
+	AUTO(container_put) struct container *c = control_find(req, arg->id);
+	int err;
+
+	if (!c)
+		return -ENOENT;
+	err = wait_exit(c, arg->pid, req->conn_fd, &result->status);
+	return err == -ECHILD ? urpc_fail(req, err, "no process %d to wait for", arg->pid) : err;
+}
+
+/* Writes the root init's status to --exit-fd; the sandbox goes on answering. */
+static void *exit_main(void *arg)
+{
+	AUTO(container_put) struct container *c = arg;
+	uint32_t status;
+	int err = wait_exit(c, INIT_PID, -1, &status);
+
+	if (err < 0)
+		log_error("control: cannot wait for init: %s", strerror(-err));
+	else if (write(control.o.exit_fd, &status, sizeof(status)) != sizeof(status))
+		log_warn("control: nobody takes the exit status");
+	close(control.o.exit_fd);
+	return NULL;
+}
+
+/* --- life --------------------------------------------------------------------------------------- */
+
+static int handle_create_root(struct urpc_request *req, const Urpc__Container *arg,
+			      Urpc__Empty *result)
+{
+	int err;
+
+	if (strlen(arg->id) >= sizeof(control.root_id))
+		return urpc_fail(req, -ENAMETOOLONG, "the container id is too long");
+	if (atomic_exchange(&control.creating, true))
+		return urpc_fail(req, -EBUSY, "another container is being created");
+	err = control.root_made ? urpc_fail(req, -EEXIST, "this sandbox has a root container already") :
+				  control_create(req, arg, result);
+	if (err == 0) {
+		strcpy(control.root_id, arg->id);
+		control.root_made = true;
+	}
+	atomic_store(&control.creating, false);
+	return err;
+}
+
+static int handle_create_sub(struct urpc_request *req, const Urpc__Container *arg,
+			     Urpc__Empty *result)
+{
+	int err;
+
+	if (!control.root_made)
+		return urpc_fail(req, -EINVAL, "the sandbox has no root container yet");
+	if (atomic_exchange(&control.creating, true))
+		return urpc_fail(req, -EBUSY, "another container is being created");
+	err = control_create(req, arg, result);
+	atomic_store(&control.creating, false);
+	return err;
+}
+
+static int start(struct urpc_request *req, const char *id)
+{
+	AUTO(container_put) struct container *c = control_find(req, id);
+	int err;
+
+	if (!c)
+		return -ENOENT;
+	if (container_state(c) != CONTAINER_CREATED)
+		return urpc_fail(req, -EINVAL, "container %.64s is not in the created state", id);
+	if (control.o.exit_fd >= 0 && strcmp(id, control.root_id) == 0) {
+		struct container *held = container_find(id);
+
+		err = host_thread_start("exit status", HOST_THREAD_STACK, exit_main, held);
+		if (err < 0) {
+			container_put(held);
+			return err;
+		}
+	}
+	return container_start(c);
+}
+
+static int handle_start_root(struct urpc_request *req, const Urpc__ContainerId *arg,
+			     Urpc__Empty *result)
+{
+	(void)result;
+	if (!control.root_made || strcmp(arg->id, control.root_id) != 0)
+		return urpc_fail(req, -ENOENT, "%.64s is not the sandbox's root container", arg->id);
+	return start(req, arg->id);
+}
+
+static int handle_start_sub(struct urpc_request *req, const Urpc__ContainerId *arg,
+			    Urpc__Empty *result)
+{
+	(void)result;
+	return start(req, arg->id);
+}
+
+static int handle_destroy(struct urpc_request *req, const Urpc__ContainerId *arg,
+			  Urpc__Empty *result)
+{
+	AUTO(container_put) struct container *c = control_find(req, arg->id);
+	uint32_t status;
+	int err;
+
+	(void)result;
+	if (!c)
+		return -ENOENT;
+	kernel_resume();
+	err = container_signal(c, INIT_PID, SIGKILL, URPC__SIGNAL_ARGS__MODE__ALL);
+	if (err == 0 || err == -ESRCH)
+		err = wait_exit(c, INIT_PID, req->conn_fd, &status);
+	if (strcmp(arg->id, control.root_id) == 0)
+		control.o.stop();
+	return err == -ECHILD ? 0 : err;
+}
+
+/* Refuses what only a container that runs can do. */
+static int need_running(struct urpc_request *req, struct container *c)
+{
+	switch (container_state(c)) {
+	case CONTAINER_STOPPED:
+		return urpc_fail(req, -ESRCH, "container %.64s is not running", container_id(c));
+	case CONTAINER_CREATED:
+		return urpc_fail(req, -EINVAL, "container %.64s is not started", container_id(c));
+	default:
+		return 0;
+	}
+}
+
+static int handle_exec(struct urpc_request *req, const Urpc__ExecArgs *arg, Urpc__Pid *result)
+{
+	AUTO(container_put) struct container *c = control_find(req, arg->id);
+	struct process_build p = { 0 };
+	int err;
+
+	if (!c)
+		return -ENOENT;
+	if (!arg->process)
+		return urpc_fail(req, -EINVAL, "no process is given");
+	if (container_state(c) == CONTAINER_STOPPED)
+		return need_running(req, c);
+	if (kernel_paused())
+		return urpc_fail(req, -EINVAL, "container %.64s is paused", arg->id);
+	err = process_build(req, arg->process, 0, container_user_ns(c), &p);
+	if (err == 0) {
+		err = container_exec(c, &p.args, &result->pid);
+		if (err < 0)
+			err = urpc_fail(req, err, "exec: \"%.160s\": %s", p.argv[0], strerror(-err));
+	}
+	process_build_fini(&p);
+	return err;
+}
+
+static int handle_signal(struct urpc_request *req, const Urpc__SignalArgs *arg, Urpc__Empty *result)
+{
+	AUTO(container_put) struct container *c = control_find(req, arg->id);
+	int err;
+
+	(void)result;
+	if (!c)
+		return -ENOENT;
+	if (arg->signo < 0 || arg->signo > GUEST_NSIG)
+		return urpc_fail(req, -EINVAL, "signal %d does not exist", arg->signo);
+	if (container_state(c) == CONTAINER_STOPPED)
+		return urpc_fail(req, -ESRCH, "container %.64s is not running", arg->id);
+	err = container_signal(c, arg->pid ? arg->pid : INIT_PID, arg->signo, (int)arg->mode);
+	return err == -ESRCH ? urpc_fail(req, err, "no such process") : err;
+}
+
+static int handle_pause(struct urpc_request *req, const Urpc__ContainerId *arg, Urpc__Empty *result)
+{
+	AUTO(container_put) struct container *c = control_find(req, arg->id);
+	int err;
+
+	(void)result;
+	if (!c)
+		return -ENOENT;
+	err = need_running(req, c);
+	if (err == 0 && kernel_paused())
+		return urpc_fail(req, -EINVAL, "container %.64s is paused already", arg->id);
+	if (err == 0)
+		err = kernel_pause(host_monotonic_ns() + 5ll * 1000000000);
+	return err == -ETIMEDOUT ? urpc_fail(req, err, "not every task stopped in time") : err;
+}
+
+static int handle_resume(struct urpc_request *req, const Urpc__ContainerId *arg,
+			 Urpc__Empty *result)
+{
+	AUTO(container_put) struct container *c = control_find(req, arg->id);
+
+	(void)result;
+	if (!c)
+		return -ENOENT;
+	if (!kernel_paused())
+		return urpc_fail(req, -EINVAL, "container %.64s is not paused", arg->id);
+	kernel_resume();
+	return 0;
+}
+
+static int handle_state(struct urpc_request *req, const Urpc__ContainerId *arg,
+			Urpc__RuntimeState *result)
+{
+	AUTO(container_put) struct container *c = container_find(arg->id);
+
+	(void)req;
+	result->init_host_pid = getpid();
+	if (!c) {
+		result->state = control.creating ? URPC__RUNTIME_STATE__STATE__CREATING :
+						   URPC__RUNTIME_STATE__STATE__INVALID;
+		return 0;
+	}
+	switch (container_state(c)) {
+	case CONTAINER_CREATED:
+		result->state = URPC__RUNTIME_STATE__STATE__CREATED;
+		break;
+	case CONTAINER_STOPPED:
+		result->state = URPC__RUNTIME_STATE__STATE__STOPPED;
+		break;
+	default:
+		result->state = kernel_paused() ? URPC__RUNTIME_STATE__STATE__PAUSED :
+						  URPC__RUNTIME_STATE__STATE__RUNNING;
+	}
+	return 0;
+}
+
+static int handle_resize(struct urpc_request *req, const Urpc__WindowSize *arg, Urpc__Empty *result)
+{
+	AUTO(container_put) struct container *c = control_find(req, arg->id);
+	AUTO(thread_group_put) struct thread_group *tg = NULL;
+	struct tty *tty = NULL;
+
+	(void)result;
+	if (!c)
+		return -ENOENT;
+	tg = thread_group_find(container_pid_ns(c), arg->pid ? arg->pid : INIT_PID);
+	if (!tg)
+		return urpc_fail(req, -ESRCH, "no process %d", arg->pid);
+	mutex_lock(&taskset_mu);
+	if (tg->pgrp && tg->pgrp->session->tty)
+		tty = tty_get(tg->pgrp->session->tty);
+	mutex_unlock(&taskset_mu);
+	if (!tty)
+		return urpc_fail(req, -ENOTTY, "process %d has no terminal", arg->pid);
+	host_tty_resized(tty);
+	tty_put(tty);
+	return 0;
+}
+
+static int handle_logging(struct urpc_request *req, const Urpc__LoggingArgs *arg,
+			  Urpc__Empty *result)
+{
+	(void)result;
+	if (arg->set_level && arg->level > LOG_DEBUG)
+		return urpc_fail(req, -EINVAL, "log level %u does not exist", arg->level);
+	if (arg->set_level)
+		log_level = (int)arg->level;
+	if (arg->set_strace)
+		strace_configure(control.o.strace_fd, arg->strace,
+				 (const char *const *)arg->strace_syscalls, arg->n_strace_syscalls);
+	return 0;
+}
+
+const struct urpc_handlers control_handlers = {
+	.containerManager_StartRoot = handle_start_root,
+	.containerManager_CreateSubcontainer = handle_create_sub,
+	.containerManager_StartSubcontainer = handle_start_sub,
+	.containerManager_DestroySubcontainer = handle_destroy,
+	.containerManager_ExecuteAsync = handle_exec,
+	.containerManager_Wait = handle_wait,
+	.containerManager_WaitPID = handle_wait_pid,
+	.containerManager_Signal = handle_signal,
+	.containerManager_Processes = control_processes,
+	.containerManager_Event = control_event,
+	.containerManager_Pause = handle_pause,
+	.containerManager_Resume = handle_resume,
+	.containerManager_ContainerRuntimeState = handle_state,
+	.containerManager_ResizeTerminal = handle_resize,
+	.containerManager_CreateRoot = handle_create_root,
+	.debug_Stacks = control_stacks,
+	.Logging_Change = handle_logging,
+};

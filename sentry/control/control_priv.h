@@ -1,0 +1,51 @@
+#ifndef SENTRY_CONTROL_CONTROL_PRIV_H
+#define SENTRY_CONTROL_CONTROL_PRIV_H
+
+#include "sentry/control/control.h"
+#include "sentry/kernel/container.h"
+
+DEFINE_AUTO(container_put, struct container *)
+
+/* What a process of a message turns into; owns everything until process_build_fini. */
+struct process_build {
+	struct process_args args;
+	char **argv, **envv;
+	char *cwd, *exe;
+	const struct cred *cred;
+	struct file **files;
+	unsigned file_count;
+};
+
+/* process.c: how many descriptors the message says ride along for its process. */
+size_t process_fd_count(const Urpc__Process *p);
+/*
+ * Checks and converts p for a process in user_ns; descriptors [first_fd, first_fd + process_fd_count)
+ * of the request become files. 0, or -errno with the request's message. *ret is to be released in
+ * any case.
+ */
+NODISCARD int process_build(struct urpc_request *req, const Urpc__Process *p, size_t first_fd,
+			    struct user_ns *user_ns, struct process_build *ret);
+void process_build_fini(struct process_build *b);
+/* A string of a message's bytes: NULL when it holds a NUL or memory is out. */
+char *bytes_dup(const ProtobufCBinaryData *b);
+
+/* mounts.c: the container's tree. gofer connections are descriptors [first_fd, ...) of the request. */
+struct mount_build {
+	struct mnt_ns *ns;
+	struct path root;
+};
+NODISCARD int mounts_build(struct urpc_request *req, const Urpc__Container *c, size_t first_fd,
+			   struct user_ns *user_ns, struct mount_build *ret);
+
+/* create.c */
+int control_create(struct urpc_request *req, const Urpc__Container *arg, Urpc__Empty *result);
+
+/* inspect.c */
+int control_processes(struct urpc_request *req, const Urpc__ContainerId *arg, Urpc__ProcessList *result);
+int control_event(struct urpc_request *req, const Urpc__ContainerId *arg, Urpc__EventData *result);
+int control_stacks(struct urpc_request *req, const Urpc__Empty *arg, Urpc__Stacks *result);
+
+/* The container of an id, or NULL with the request's message (-ENOENT). */
+struct container *control_find(struct urpc_request *req, const char *id);
+
+#endif

@@ -1,0 +1,166 @@
+/* Creating a container: mounts, namespaces, init. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "sentry/control/control_priv.h"
+#include "sentry/mm/mm.h"
+
+/* Copies an id map of the message into *ret_map (owned by the namespace). */
+static int copy_map(Urpc__IdMap *const *map, size_t count, struct id_map_extent **ret_map,
+		    unsigned *ret_count)
+{
+	struct id_map_extent *e;
+
+	if (count > ID_MAP_MAX)
+		return -EINVAL;
+	e = calloc(count + 1, sizeof(*e));
+	if (!e)
+		return -ENOMEM;
+	for (size_t i = 0; i < count; i++)
+		e[i] = (struct id_map_extent){ map[i]->container_id, map[i]->host_id, map[i]->size };
+	*ret_map = e;
+	*ret_count = (unsigned)count;
+	return 0;
+}
+
+/*
+ * The container's user namespace: the sandbox's root one, or with maps a child of it whose "lower" ids are
+ * those that the gofer sees on the host's files.
+ */
+static int make_user_ns(const Urpc__Container *c, struct user_ns **ret_ns)
+{
+	struct user_ns *ns;
+	int err;
+
+	if (c->n_uid_map == 0 && c->n_gid_map == 0) {
+		*ret_ns = user_ns_get(&root_user_ns);
+		return 0;
+	}
+	ns = user_ns_new(&root_user_ns, KUID(0), KGID(0));
+	if (!ns)
+		return -ENOMEM;
+	mutex_lock(&ns->mu);
+	err = copy_map(c->uid_map, c->n_uid_map, &ns->uid_map, &ns->uid_map_count);
+	if (err == 0)
+		err = copy_map(c->gid_map, c->n_gid_map, &ns->gid_map, &ns->gid_map_count);
+	mutex_unlock(&ns->mu);
+	if (err < 0)
+		user_ns_put(ns);
+	else
+		*ret_ns = ns;
+	return err;
+}
+
+static struct uts_ns *make_uts_ns(const Urpc__Container *c, struct user_ns *user_ns)
+{
+	struct uts_ns *uts = uts_ns_new(user_ns, NULL);
+
+	if (!uts)
+		return NULL;
+	mutex_lock(&uts->mu);
+	strncpy(uts->nodename, c->hostname[0] ? c->hostname : "localhost", sizeof(uts->nodename) - 1);
+	strncpy(uts->domainname, c->domainname[0] ? c->domainname : "(none)",
+		sizeof(uts->domainname) - 1);
+	mutex_unlock(&uts->mu);
+	return uts;
+}
+
+/* Namespaces and the container object; the mount namespace and root of m move into it. */
+static int make_container(const Urpc__Container *c, struct user_ns *user_ns, struct pid_ns *pid_ns,
+			  struct mount_build *m, struct container **ret_c)
+{
+	struct container_args a = { .id = c->id, .mnt_ns = m->ns, .root = m->root,
+				    .user_ns = user_ns, .pid_ns = pid_ns };
+	int err = -ENOMEM;
+
+	a.uts = make_uts_ns(c, user_ns);
+	a.ipc = ipc_ns_new(user_ns);
+	a.net = net_ns_new(user_ns);
+	a.cgroup_path = c->cgroup_path;
+	if (c->resources) {
+		a.memory_limit = c->resources->memory_bytes;
+		a.pids_limit = c->resources->pids;
+		a.cpus = c->resources->cpus;
+		if (a.memory_limit > 0)
+			memory_set_limit(a.memory_limit);
+	}
+	if (a.uts && a.ipc && a.net)
+		err = container_new(&a, ret_c);
+	if (err == 0)
+		*m = (struct mount_build){ 0 };
+	if (a.uts)
+		uts_ns_put(a.uts);
+	if (a.ipc)
+		ipc_ns_put(a.ipc);
+	if (a.net)
+		net_ns_put(a.net);
+	return err;
+}
+
+/* The program cannot be started: the errno is the program's own (ENOENT, EACCES, ENOEXEC...). */
+static int fail_program(struct urpc_request *req, const struct process_build *p, int err)
+{
+	return urpc_fail(req, err, "exec: \"%.160s\": %s", p->argv[0], strerror(-err));
+}
+
+static int create_in(struct urpc_request *req, const Urpc__Container *c, struct user_ns *user_ns,
+		     struct pid_ns *pid_ns)
+{
+	size_t first_gofer = process_fd_count(c->process);
+	struct process_build p = { 0 };
+	struct mount_build m = { 0 };
+	struct container *container = NULL;
+	int err;
+
+	err = process_build(req, c->process, 0, user_ns, &p);
+	if (err == 0) {
+		mount_pid_ns = pid_ns;
+		err = mounts_build(req, c, first_gofer, user_ns, &m);
+		mount_pid_ns = NULL;
+	}
+	if (err == 0) {
+		err = make_container(c, user_ns, pid_ns, &m, &container);
+		if (err < 0)
+			err = urpc_fail(req, err == -EEXIST ? -EEXIST : -EINVAL, "container %.64s: %s",
+					c->id, strerror(-err));
+	}
+	if (err == 0) {
+		err = container_create_init(container, &p.args);
+		if (err < 0)
+			err = fail_program(req, &p, err);
+	}
+	if (m.ns) {
+		path_put(&m.root);
+		mnt_ns_put(m.ns);
+	}
+	if (container)
+		container_put(container);
+	process_build_fini(&p);
+	return err;
+}
+
+int control_create(struct urpc_request *req, const Urpc__Container *arg, Urpc__Empty *result)
+{
+	struct user_ns *user_ns;
+	struct pid_ns *pid_ns;
+	size_t count;
+	int err;
+
+	(void)result;
+	if (!arg->process || !arg->id[0] || arg->gofer_count == 0)
+		return urpc_fail(req, -EINVAL, "a container needs an id, a process and a root");
+	count = process_fd_count(arg->process) + MIN(arg->gofer_count, URPC_MAX_FDS) +
+		MIN(arg->overlay_file_count, URPC_MAX_FDS);
+	if (count != req->fd_count)
+		return urpc_fail(req, -EINVAL, "%zu descriptors came, %zu are needed", req->fd_count,
+				 count);
+	err = make_user_ns(arg, &user_ns);
+	if (err < 0)
+		return urpc_fail(req, -EINVAL, "user namespace: %s", strerror(-err));
+	pid_ns = pid_ns_new(user_ns, root_pid_ns);
+	err = pid_ns ? create_in(req, arg, user_ns, pid_ns) : -ENOMEM;
+	if (pid_ns)
+		pid_ns_put(pid_ns);
+	user_ns_put(user_ns);
+	return err;
+}

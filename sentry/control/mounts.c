@@ -1,0 +1,482 @@
+/* From a Container message to a mount namespace: root, mounts, devices, masked and read-only paths. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "platform/base/log.h"
+#include "sentry/control/control_priv.h"
+#include "sentry/fs/gofer/gofer_fs.h"
+#include "sentry/fs/overlay/overlay.h"
+#include "sentry/vfs/fs_ops.h"
+
+/* Attribute flags of a mount; the rest of MS_* are actions. */
+#define MOUNT_ATTRIBUTES                                                                           \
+	(MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | MS_NODIRATIME | MS_RELATIME)
+
+struct builder {
+	struct urpc_request *req;
+	const Urpc__Container *c;
+	size_t first_fd; /* of the gofer connections */
+	struct user_ns *user_ns;
+	const struct cred *root_cred;
+	struct walk walk; /* as root in the new tree */
+};
+
+/* Set-up failures are never ENOENT or EACCES: those tell about the program. */
+static int fail(struct builder *b, const char *what, const char *path, int err)
+{
+	return urpc_fail(b->req, -EINVAL, "%s %.160s: %s", what, path, strerror(-err));
+}
+
+static int find_tmpfs(const struct fs_type *t, void *arg)
+{
+	const struct fs_type **found = arg;
+
+	if (strcmp(t->name, "tmpfs") != 0)
+		return 0;
+	*found = t;
+	return 1;
+}
+
+/* Puts a fresh tmpfs over *sb, which is replaced by the union of the two. */
+static int add_overlay(struct builder *b, struct superblock **sb)
+{
+	const struct fs_type *tmpfs = NULL;
+	struct superblock *upper, *both;
+	int err;
+
+	fs_type_for_each(find_tmpfs, &tmpfs);
+	if (!tmpfs)
+		return -ENODEV;
+	err = tmpfs->mount(tmpfs, "overlay", 0, "mode=755", b->root_cred, &upper);
+	if (err < 0)
+		return err;
+	err = overlay_new(*sb, upper, b->user_ns, &both);
+	superblock_put(upper);
+	if (err < 0)
+		return err;
+	superblock_put(*sb);
+	*sb = both;
+	return 0;
+}
+
+/* The superblock of gofer connection index, below an overlay if wanted. */
+static int open_gofer(struct builder *b, int32_t index, bool shared, bool readonly, bool overlay,
+		      struct superblock **ret_sb)
+{
+	struct gofer_fs_args a = { .shared = shared, .readonly = readonly && !overlay,
+				   .user_ns = b->user_ns };
+	struct superblock *sb;
+	size_t i;
+	int err;
+
+	if (index < 0 || (uint32_t)index >= b->c->gofer_count)
+		return -EBADF;
+	i = b->first_fd + (size_t)index;
+	if (b->req->fds[i] < 0)
+		return -EBADF;
+	a.conn_fd = urpc_take_fd(b->req, i);
+	err = gofer_fs_new(&a, &sb);
+	if (err < 0) {
+		close(a.conn_fd);
+		return err;
+	}
+	err = overlay ? add_overlay(b, &sb) : 0;
+	if (err < 0)
+		superblock_put(sb);
+	else
+		*ret_sb = sb;
+	return err;
+}
+
+static int build_root(struct builder *b, struct mount_build *ret)
+{
+	bool overlay = b->c->overlay != URPC__CONTAINER__OVERLAY__NONE;
+	struct superblock *sb;
+	int err = open_gofer(b, 0, false, b->c->root_readonly, overlay, &sb);
+
+	if (err < 0)
+		return fail(b, "root file system", "/", err);
+	err = mnt_ns_new(sb, overlay ? "overlay" : "rootfs", 0, b->user_ns, &ret->ns, &ret->root);
+	superblock_put(sb);
+	if (err < 0)
+		return fail(b, "root mount", "/", err);
+	b->walk = (struct walk){ .cred = b->root_cred, .root = ret->root, .start = ret->root,
+				 .mnt_ns = ret->ns };
+	return 0;
+}
+
+/* Makes path's directories, each that is missing; the last component is one too unless file. */
+static int make_target(struct builder *b, const char *path, bool file)
+{
+	char part[PATH_MAX_GUEST];
+	size_t len = strlen(path);
+	struct path found;
+	struct file *f;
+	int err = vfs_walk(&b->walk, path, WALK_FOLLOW, &found);
+
+	if (err == 0)
+		path_put(&found);
+	if (err != -ENOENT || len >= sizeof(part))
+		return err;
+	for (size_t i = 1; i <= len; i++) {
+		if (path[i] != '/' && path[i] != 0)
+			continue;
+		memcpy(part, path, i);
+		part[i] = 0;
+		if (file && path[i + strspn(path + i, "/")] == 0) {
+			err = vfs_open(&b->walk, part, WALK_FOLLOW, O_CREAT | O_WRONLY, 0644, &f);
+			if (err == 0)
+				file_put(f);
+			return err;
+		}
+		err = vfs_mkdir(&b->walk, part, 0755);
+		if (err < 0 && err != -EEXIST)
+			return err;
+	}
+	return 0;
+}
+
+static int mount_gofer(struct builder *b, const Urpc__Mount *m, const char *target,
+		       const char *source)
+{
+	bool overlay = b->c->overlay_all && !m->is_file;
+	uint64_t flags = m->flags & MOUNT_ATTRIBUTES;
+	struct superblock *sb;
+	struct path at;
+	int err;
+
+	err = open_gofer(b, m->gofer, m->shared, m->flags & MS_RDONLY, overlay, &sb);
+	if (err < 0)
+		return err;
+	err = vfs_walk(&b->walk, target, WALK_FOLLOW, &at);
+	if (err == 0) {
+		err = vfs_mount_sb(sb, &at, flags, source, NULL);
+		path_put(&at);
+	}
+	superblock_put(sb);
+	return err;
+}
+
+/* Types that have nothing behind them here are shown as an empty directory. */
+static bool is_placeholder(const char *type)
+{
+	static const char *const types[] = { "cgroup", "cgroup2", "mqueue", "debugfs", "securityfs",
+					     "tracefs", "bpf", "configfs", "hugetlbfs", "fusectl" };
+
+	for (size_t i = 0; i < ARRAY_COUNT(types); i++) {
+		if (strcmp(types[i], type) == 0)
+			return true;
+	}
+	return false;
+}
+
+static int mount_type(struct builder *b, const char *type, const char *source, const char *target,
+		      uint64_t flags, const char *data)
+{
+	int err = vfs_mount(&b->walk, source, target, type, flags & (MOUNT_ATTRIBUTES | MS_STRICTATIME),
+			    data);
+
+	if (err == -ENODEV && is_placeholder(type)) {
+		log_info("container: %s at %s is an empty directory", type, target);
+		err = vfs_mount(&b->walk, source, target, "tmpfs", flags & MOUNT_ATTRIBUTES,
+				"mode=555,size=4k");
+	}
+	return err;
+}
+
+static int add_mount(struct builder *b, const Urpc__Mount *m)
+{
+	char *target = bytes_dup(&m->destination), *data = bytes_dup(&m->data);
+	char *source = bytes_dup(&m->source);
+	int err = -EINVAL;
+
+	if (target && data && source && target[0] == '/') {
+		err = make_target(b, target, m->is_file);
+		if (err == 0 && m->gofer >= 0)
+			err = mount_gofer(b, m, target, source);
+		else if (err == 0)
+			err = mount_type(b, m->type, source[0] ? source : m->type, target, m->flags,
+					 data[0] ? data : NULL);
+		if (err == 0 && (m->propagation & (MS_SHARED | MS_SLAVE | MS_PRIVATE | MS_UNBINDABLE)))
+			err = vfs_mount(&b->walk, NULL, target, NULL, m->propagation, NULL);
+	}
+	if (err < 0)
+		err = fail(b, "mount", target ? target : "?", err);
+	free(target);
+	free(data);
+	free(source);
+	return err;
+}
+
+/* Is something of the configuration mounted at path itself? */
+static bool has_mount(const Urpc__Container *c, const char *path)
+{
+	size_t len = strlen(path);
+
+	for (size_t i = 0; i < c->n_mounts; i++) {
+		const ProtobufCBinaryData *d = &c->mounts[i]->destination;
+		size_t dlen = d->len;
+
+		while (dlen > 1 && d->data[dlen - 1] == '/')
+			dlen--;
+		if (dlen == len && memcmp(d->data, path, len) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* What every Linux program expects, when the configuration does not say otherwise. */
+static int add_standard_mounts(struct builder *b, bool after_dev)
+{
+	static const struct {
+		const char *path, *type, *data;
+		bool after_dev;
+	} standard[] = {
+		{ "/proc", "proc", NULL, false },
+		{ "/sys", "sysfs", NULL, false },
+		{ "/dev", "tmpfs", "mode=755,size=64k", false },
+		{ "/dev/pts", "devpts", "newinstance,ptmxmode=0666,mode=0620,gid=5", true },
+		{ "/dev/shm", "tmpfs", "mode=1777", true },
+	};
+	bool own_dev = !has_mount(b->c, "/dev");
+
+	for (size_t i = 0; i < ARRAY_COUNT(standard); i++) {
+		const char *path = standard[i].path;
+		int err;
+
+		if (standard[i].after_dev != after_dev || has_mount(b->c, path) ||
+		    (after_dev && !own_dev))
+			continue;
+		err = make_target(b, path, false);
+		if (err == 0)
+			err = mount_type(b, standard[i].type, standard[i].type, path,
+					 MS_NOSUID | MS_NOEXEC, standard[i].data);
+		if (err == -EROFS) {
+			log_info("container: no %s: the root is read-only and has no such directory", path);
+			continue;
+		}
+		if (err < 0)
+			return fail(b, "mount", path, err);
+	}
+	return 0;
+}
+
+static int add_device(struct builder *b, const char *path, uint32_t mode, dev_t dev, uint32_t uid,
+		      uint32_t gid)
+{
+	struct kattr attr = { .mask = ATTR_UID | ATTR_GID | ATTR_MODE, .mode = mode & 07777 };
+	struct path at;
+	char *parent;
+	char *slash;
+	int err;
+
+	parent = strdup(path);
+	if (!parent)
+		return -ENOMEM;
+	slash = strrchr(parent, '/');
+	if (slash && slash != parent) {
+		*slash = 0;
+		err = make_target(b, parent, false);
+	} else {
+		err = slash ? 0 : -EINVAL;
+	}
+	free(parent);
+	if (err == 0)
+		err = vfs_mknod(&b->walk, path, mode, dev);
+	if (err == -EEXIST)
+		return 0;
+	if (err < 0)
+		return err;
+	if (!user_ns_make_kuid(b->user_ns, uid, &attr.uid) ||
+	    !user_ns_make_kgid(b->user_ns, gid, &attr.gid))
+		return -EINVAL;
+	err = vfs_walk(&b->walk, path, 0, &at);
+	if (err == 0) {
+		err = vfs_setattr(&at, b->root_cred, &attr);
+		path_put(&at);
+	}
+	return err;
+}
+
+/* The devices and links of the OCI runtime specification's "default devices". */
+static int add_default_devices(struct builder *b)
+{
+	static const struct {
+		const char *path;
+		unsigned minor_nr, major_nr;
+	} nodes[] = {
+		{ "/dev/null", 3, 1 }, { "/dev/zero", 5, 1 },	 { "/dev/full", 7, 1 },
+		{ "/dev/random", 8, 1 }, { "/dev/urandom", 9, 1 }, { "/dev/tty", 0, 5 },
+	};
+	static const struct {
+		const char *path, *target;
+	} links[] = {
+		{ "/dev/fd", "/proc/self/fd" },	      { "/dev/stdin", "/proc/self/fd/0" },
+		{ "/dev/stdout", "/proc/self/fd/1" }, { "/dev/stderr", "/proc/self/fd/2" },
+		{ "/dev/ptmx", "pts/ptmx" },
+	};
+	int err;
+
+	for (size_t i = 0; i < ARRAY_COUNT(nodes); i++) {
+		err = add_device(b, nodes[i].path, S_IFCHR | 0666,
+				 makedev(nodes[i].major_nr, nodes[i].minor_nr), 0, 0);
+		if (err < 0 && err != -EROFS && err != -EPERM)
+			return fail(b, "device", nodes[i].path, err);
+	}
+	for (size_t i = 0; i < ARRAY_COUNT(links); i++) {
+		err = vfs_symlink(&b->walk, links[i].target, links[i].path);
+		if (err < 0 && err != -EEXIST && err != -EROFS)
+			return fail(b, "link", links[i].path, err);
+	}
+	return 0;
+}
+
+static int add_devices(struct builder *b)
+{
+	int err = add_default_devices(b);
+
+	for (size_t i = 0; err == 0 && i < b->c->n_devices; i++) {
+		const Urpc__Device *d = b->c->devices[i];
+		char *path = bytes_dup(&d->path);
+
+		err = -EINVAL;
+		if (path && path[0] == '/')
+			err = add_device(b, path, d->mode, makedev(d->major, d->minor), d->uid, d->gid);
+		if (err < 0)
+			err = fail(b, "device", path ? path : "?", err);
+		free(path);
+	}
+	return err;
+}
+
+/* Hides path: a directory becomes empty, anything else /dev/null. Absent ones are fine. */
+static int mask_path(struct builder *b, const char *path)
+{
+	struct kstat st;
+	struct path at;
+	int err = vfs_walk(&b->walk, path, WALK_FOLLOW, &at);
+
+	if (err == -ENOENT || err == -ENOTDIR)
+		return 0;
+	if (err < 0)
+		return err;
+	err = vfs_getattr(&at, &st);
+	path_put(&at);
+	if (err < 0)
+		return err;
+	if (S_ISDIR(st.mode))
+		return vfs_mount(&b->walk, "tmpfs", path, "tmpfs", MS_RDONLY, "size=4k,mode=555");
+	return vfs_mount(&b->walk, "/dev/null", path, NULL, MS_BIND, NULL);
+}
+
+static int readonly_path(struct builder *b, const char *path)
+{
+	int err = vfs_mount(&b->walk, path, path, NULL, MS_BIND | MS_REC, NULL);
+
+	if (err == -ENOENT || err == -ENOTDIR)
+		return 0;
+	if (err == 0)
+		err = vfs_mount(&b->walk, NULL, path, NULL, MS_BIND | MS_REMOUNT | MS_RDONLY, NULL);
+	return err;
+}
+
+static int for_paths(struct builder *b, const char *what, const ProtobufCBinaryData *paths,
+		     size_t count, int (*fn)(struct builder *b, const char *path))
+{
+	int err = 0;
+
+	for (size_t i = 0; err == 0 && i < count; i++) {
+		char *path = bytes_dup(&paths[i]);
+
+		err = path && path[0] == '/' ? fn(b, path) : -EINVAL;
+		if (err < 0)
+			err = fail(b, what, path ? path : "?", err);
+		free(path);
+	}
+	return err;
+}
+
+/* net.core.somaxconn=1024 is written to /proc/sys/net/core/somaxconn; refused ones are only logged. */
+static void set_sysctl(struct builder *b, const ProtobufCBinaryData *setting)
+{
+	char *text = bytes_dup(setting), *value = text ? strchr(text, '=') : NULL;
+	char path[256] = "/proc/sys/";
+	struct file *f;
+	struct uio u;
+	int64_t n = -EINVAL;
+	int err;
+
+	if (value && strlen(text) < sizeof(path) - 16) {
+		*value++ = 0;
+		strcat(path, text);
+		for (char *dot = path + 10; *dot; dot++) {
+			if (*dot == '.')
+				*dot = '/';
+		}
+		err = vfs_open(&b->walk, path, WALK_FOLLOW, O_WRONLY, 0, &f);
+		n = err;
+		if (err == 0) {
+			uio_init_kernel(&u, value, strlen(value));
+			n = file_write(f, &u, NULL);
+			file_put(f);
+		}
+	}
+	if (n < 0)
+		log_warn("container: sysctl %s: %s", text ? text : "?", strerror((int)-n));
+	free(text);
+}
+
+static int build_all(struct builder *b, struct mount_build *ret)
+{
+	const Urpc__Container *c = b->c;
+	int err = build_root(b, ret);
+
+	if (err == 0)
+		err = add_standard_mounts(b, false);
+	for (size_t i = 0; err == 0 && i < c->n_mounts; i++)
+		err = add_mount(b, c->mounts[i]);
+	if (err == 0)
+		err = add_standard_mounts(b, true);
+	if (err == 0)
+		err = add_devices(b);
+	for (size_t i = 0; err == 0 && i < c->n_sysctl; i++)
+		set_sysctl(b, &c->sysctl[i]);
+	if (err == 0)
+		err = for_paths(b, "masked path", c->masked_paths, c->n_masked_paths, mask_path);
+	if (err == 0)
+		err = for_paths(b, "read-only path", c->readonly_paths, c->n_readonly_paths,
+				readonly_path);
+	if (err == 0 && c->root_readonly) {
+		err = vfs_mount(&b->walk, NULL, "/", NULL, MS_BIND | MS_REMOUNT | MS_RDONLY, NULL);
+		if (err < 0)
+			err = fail(b, "read-only root", "/", err);
+	}
+	return err;
+}
+
+int mounts_build(struct urpc_request *req, const Urpc__Container *c, size_t first_fd,
+		 struct user_ns *user_ns, struct mount_build *ret)
+{
+	struct builder b = { .req = req, .c = c, .first_fd = first_fd, .user_ns = user_ns };
+	int err;
+
+	*ret = (struct mount_build){ 0 };
+	b.root_cred = cred_new_root(user_ns);
+	if (!b.root_cred)
+		return -ENOMEM;
+	err = build_all(&b, ret);
+	cred_put(b.root_cred);
+	if (err < 0) {
+		path_put(&ret->root);
+		if (ret->ns)
+			mnt_ns_put(ret->ns);
+		*ret = (struct mount_build){ 0 };
+	}
+	return err;
+}

@@ -18,19 +18,15 @@ static inline int sigmask_enter(struct task *t, uaddr_t addr, uint64_t size)
 		return -EINVAL;
 	if (copy_in_struct(task_umem(t), &mask, addr) < 0)
 		return -EFAULT;
-	t->saved_mask = t->blocked;
-	t->restore_mask = true;
-	signal_set_mask(t, mask & ~SIGMASK_UNBLOCKABLE);
+	signal_mask_replace(t, mask & ~SIGMASK_UNBLOCKABLE);
 	return 0;
 }
 
 /* Ends sigmask_enter; an interrupted call leaves the mask for the handler's return. */
 static inline void sigmask_leave(struct task *t, bool interrupted)
 {
-	if (!t->restore_mask || interrupted)
-		return;
-	t->restore_mask = false;
-	signal_set_mask(t, t->saved_mask);
+	if (t->restore_mask && !interrupted)
+		signal_mask_restore(t);
 }
 
 /* Reads a timespec at addr as an absolute CLOCK_MONOTONIC deadline; NULL: never. -EFAULT, -EINVAL. */

@@ -100,7 +100,7 @@ static int64_t poll_user(struct task *t, uaddr_t ufds, unsigned count, int64_t d
 	size_t size = (size_t)count * sizeof(*fds);
 	int64_t ret;
 
-	if (count > t->tg->limits.r[RLIMIT_NOFILE].soft)
+	if (count > task_rlimit(t, RLIMIT_NOFILE))
 		return -EINVAL;
 	if (count > POLL_STACK) {
 		fds = malloc(size);

@@ -319,7 +319,7 @@ static int unix_listen(struct socket *s, int backlog)
 	if (u->state != UNIX_UNCONNECTED && u->state != UNIX_LISTENING)
 		return -EINVAL;
 	u->state = UNIX_LISTENING;
-	u->backlog = MIN((unsigned)backlog, BACKLOG_MAX);
+	u->backlog = backlog < 0 || backlog > BACKLOG_MAX ? BACKLOG_MAX : (unsigned)backlog;
 	set_owner(u);
 	waitq_wake(&u->room_waitq, POLLOUT);
 	return 0;

@@ -114,7 +114,7 @@ struct thread_group {
 	struct signal_handlers *handlers; /* shared by CLONE_SIGHAND; taskset */
 	struct sigqueue pending;	  /* taskset: process-directed signals */
 	struct container *container;	  /* const; reference */
-	struct limits limits;		  /* task->mu of no one: taskset */
+	struct limits limits;		  /* taskset; single words may be read without */
 	struct waitq child_waitq;	  /* wait4 and waitid sleep here; woken on child events */
 	bool exiting;			  /* taskset: exit_group or fatal signal */
 	struct task *exec_task;		  /* taskset: kills its siblings for exec */
@@ -136,7 +136,7 @@ struct thread_group {
 	int64_t start_mono_ns, start_real_ns; /* const */
 	struct cpu_usage dead_usage, child_usage; /* taskset: dead threads; waited-for children */
 	struct waitq pidfd_waitq;	  /* POLLIN when the group is dead */
-	struct signal_counts *sigcounts;
+	struct waitq signal_waitq;	  /* signalfd: woken with POLLIN */
 };
 
 /* Returned by every state function: what to do next. */
@@ -160,6 +160,7 @@ struct task {
 	struct thread_group *tg;	/* const; reference */
 	struct list_node group_node;	/* taskset */
 	struct pid *pid;		/* reference; exec's leader switch exchanges it (taskset) */
+	struct pid *old_pid;		/* const once set; keeps the exchanged one for late readers */
 	struct mutex mu;		/* LOCK_LEAF; protects "owner" members against readers */
 	char comm[TASK_COMM_SIZE];	/* owner */
 	struct mm *mm;			/* owner; reference; NULL after exit */
@@ -306,16 +307,6 @@ void task_interrupt(struct task *t);
 
 /* The state machine's entry: the body of a task's host thread. */
 void task_run(struct task *t);
-
-/*
- * Controlling terminals: implemented by the tty layer (sentry/fs/devpts). session->tty is a
- * reference of the tty's own kind, so its owner counts it. Weak: absent until the layer exists.
- */
-struct tty *tty_get(struct tty *tty) __attribute__((weak));
-void tty_put(struct tty *tty) __attribute__((weak));
-/* The session leader exits: hang up for the session. Called without locks; tty is the session's old
- * terminal, already taken out of it, its reference passed on. */
-void tty_session_exit(struct tty *tty, struct session *s) __attribute__((weak));
 
 /*
  * Timers of processes (sentry/syscalls/sys_time.c): at birth, at exec (POSIX timers go) and at the

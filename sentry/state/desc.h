@@ -41,8 +41,8 @@ struct state_type {
 
 #define STATE_DESC(T, ...)                                                                         \
 	static const struct state_field T##_state_fields[] = { __VA_ARGS__ };                      \
-	extern const struct state_type T##_state;                                                  \
-	const struct state_type T##_state = { #T, sizeof(struct T), ARRAY_COUNT(T##_state_fields), \
+	extern const struct state_type T##_state_type;                                                 \
+	const struct state_type T##_state_type = { #T, sizeof(struct T), ARRAY_COUNT(T##_state_fields), \
 					      T##_state_fields }
 
 #endif

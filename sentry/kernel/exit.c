@@ -1,0 +1,334 @@
+/* The end of tasks and processes: _exit(2), zombies, reparenting, the death of pid namespaces. */
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#include "sentry/kernel/kernel_priv.h"
+#include "sentry/kernel/ptrace.h"
+
+void task_exit_self(struct task *t, uint32_t status)
+{
+	GUARD(mutex, &taskset_mu);
+	if (!t->killed)
+		t->exit_status = status;
+	t->killed = true;
+	t->interrupt = true;
+}
+
+void thread_group_exit_self(struct task *t, uint32_t status)
+{
+	GUARD(mutex, &taskset_mu);
+	signal_group_exit_locked(t->tg, status);
+}
+
+/* Takes a dead task off every list; its number is free. taskset_mu. */
+void task_unlink_locked(struct task *t)
+{
+	mutex_assert_held(&taskset_mu);
+	list_del(&t->all_node);
+	list_del(&t->group_node);
+	t->tg->task_count--;
+	if (t->pid->task == t) {
+		t->pid->task = NULL;
+		pid_unused(t->pid);
+	}
+	if (t->tg->leader == t)
+		t->tg->leader = NULL;
+	task_put(t);
+}
+
+/* The process's status was collected, or nobody wants it: its leader goes and so does the number.
+ * taskset_mu; the caller holds a reference on tg or must not use it afterwards. */
+void thread_group_reap_locked(struct thread_group *tg)
+{
+	struct pid_number *deepest = &tg->pid->number[tg->pid->level];
+
+	mutex_assert_held(&taskset_mu);
+	if (tg->reaped)
+		return;
+	tg->reaped = true;
+	if (deepest->ns->init == tg)
+		deepest->ns->init = NULL;
+	list_del(&tg->sibling_node);
+	tg->parent = NULL;
+	thread_group_set_pgrp_locked(tg, NULL);
+	if (tg->pid->session && tg->pid->session->leader == tg)
+		tg->pid->session->leader = NULL;
+	waitq_wake(&tg->pidfd_waitq, POLLHUP);
+	if (tg->leader)
+		task_unlink_locked(tg->leader);
+}
+
+/* Who becomes the parent of tg's children: another thread's... a subreaper above, or the namespace's
+ * init. NULL: nobody, they are reaped by themselves. */
+static struct thread_group *new_parent(struct thread_group *tg)
+{
+	struct pid_ns *ns = tg->pid->number[tg->pid->level].ns;
+	struct thread_group *up;
+
+	for (up = tg->parent; up && up->pid->number[up->pid->level].ns == ns; up = up->parent)
+		if (up->is_subreaper && !up->exiting && !up->zombie)
+			return up;
+	for (; ns; ns = ns->parent)
+		if (ns->init && ns->init != tg && !ns->init->zombie)
+			return ns->init;
+	return NULL;
+}
+
+static void notify_or_reap(struct thread_group *tg);
+
+/* Sends child's parent-death signals. taskset_mu. */
+static void parent_died(struct thread_group *child, const struct task *parent_task)
+{
+	struct task *t;
+
+	list_for_each(t, &child->tasks, group_node) {
+		struct guest_siginfo info;
+
+		if (!t->parent_death_signal || t->exited)
+			continue;
+		if (parent_task && child->parent_task != parent_task)
+			continue;
+		info = (struct guest_siginfo){ .signo = t->parent_death_signal, .code = GUEST_SI_USER };
+		(void)signal_send_group_locked(child, &info);
+	}
+}
+
+/* One thread of the parent died: its children's parent-death signals, and another thread takes over. */
+static void parent_thread_died(struct task *t)
+{
+	struct thread_group *child;
+
+	list_for_each(child, &t->tg->children, sibling_node) {
+		if (child->parent_task != t)
+			continue;
+		parent_died(child, t);
+		child->parent_task = t->tg->leader;
+	}
+}
+
+static void reparent_children(struct thread_group *tg)
+{
+	struct thread_group *child, *tmp, *to = new_parent(tg);
+
+	list_for_each_safe(child, tmp, &tg->children, sibling_node) {
+		list_del(&child->sibling_node);
+		child->parent = to;
+		child->parent_task = to ? to->leader : NULL;
+		if (!to) {
+			if (child->zombie)
+				thread_group_reap_locked(child);
+			continue;
+		}
+		list_add_tail(&to->children, &child->sibling_node);
+		child->exit_signal = SIGCHLD;
+		if (child->zombie)
+			notify_or_reap(child);
+	}
+	if (to)
+		waitq_wake(&to->child_waitq, POLLIN);
+}
+
+/* Init of a pid namespace died: so does everything in it. taskset_mu. */
+static void kill_namespace(struct pid_ns *ns, const struct thread_group *init)
+{
+	struct rb_node *n;
+
+	ns->dying = true;
+	for (n = rb_first(&ns->tids); n; n = rb_next(n)) {
+		struct task *t = rb_entry(n, struct pid_number, node)->pid->task;
+
+		if (t && t->tg != init)
+			signal_group_exit_locked(t->tg, SIGKILL);
+	}
+}
+
+/* Are only zombies of init's own left in the namespace? taskset_mu. */
+static bool namespace_empty(struct pid_ns *ns, const struct thread_group *init)
+{
+	struct rb_node *n;
+
+	for (n = rb_first(&ns->tids); n; n = rb_next(n)) {
+		struct task *t = rb_entry(n, struct pid_number, node)->pid->task;
+
+		if (t && t->tg != init && !(t->tg->zombie || t->exited))
+			return false;
+	}
+	return true;
+}
+
+/* The last thread of a namespace's init waits until the namespace is empty, then frees its zombies. */
+static void end_namespace(struct task *t)
+{
+	struct thread_group *tg = t->tg;
+	struct pid_ns *ns = tg->pid->number[tg->pid->level].ns;
+	struct waiter w;
+
+	waiter_init(&w, t, POLLIN);
+	waitq_add(&tg->child_waitq, &w.entry);
+	mutex_lock(&taskset_mu);
+	kill_namespace(ns, tg);
+	while (!namespace_empty(ns, tg)) {
+		mutex_unlock(&taskset_mu);
+		/* killed is set, so the ordinary sleep would end at once; the wake token still works. */
+		task_sleep_exiting(t, clock_mono() + 10000000, "namespace exit");
+		mutex_lock(&taskset_mu);
+	}
+	mutex_unlock(&taskset_mu);
+	waitq_remove(&w.entry);
+	mutex_lock(&taskset_mu);
+	for (;;) {
+		struct thread_group *child = list_first(&tg->children, struct thread_group, sibling_node);
+
+		if (!child)
+			break;
+		thread_group_reap_locked(child);
+	}
+	mutex_unlock(&taskset_mu);
+}
+
+/* A dead process: tells the parent, or goes at once when the parent ignores SIGCHLD. taskset_mu. */
+static void notify_or_reap(struct thread_group *tg)
+{
+	struct thread_group *parent = tg->parent;
+	uint32_t st = tg->exit_status;
+	int code = st & 0x80 ? CLD_DUMPED : st & 0x7f ? CLD_KILLED : CLD_EXITED;
+	int value = st & 0x7f ? (int)(st & 0x7f) : (int)(st >> 8 & 0xff);
+	bool autoreap = false;
+
+	if (tg->reaped)
+		return;
+	if (!parent) {
+		/* A container's first process; the container keeps the status. */
+		thread_group_reap_locked(tg);
+		return;
+	}
+	if (tg->exit_signal == SIGCHLD && !tg->traced_zombie) {
+		const struct guest_sigaction *a = &parent->handlers->action[SIGCHLD - 1];
+
+		autoreap = a->handler == 1 || (a->flags & SA_NOCLDWAIT);
+	}
+	signal_notify_parent_locked(tg, code, value);
+	if (autoreap)
+		thread_group_reap_locked(tg);
+}
+
+static void add_usage(struct thread_group *tg, struct task *t)
+{
+	tg->dead_usage.user_ns += t->user_ns;
+	tg->dead_usage.system_ns += t->system_ns;
+	tg->dead_usage.minflt += t->minflt;
+	tg->dead_usage.majflt += t->majflt;
+	tg->dead_usage.nvcsw += t->nvcsw;
+	tg->dead_usage.nivcsw += t->nivcsw;
+}
+
+static void leave_stop(struct task *t)
+{
+	if (t->stop_pending) {
+		t->stop_pending = false;
+		signal_stop_done_locked(t->tg);
+	}
+}
+
+/* The thread is not the last: it is gone at once, a leader stays as a number. taskset_mu. */
+static void thread_gone(struct task *t)
+{
+	struct thread_group *tg = t->tg;
+
+	parent_thread_died(t);
+	leave_stop(t);
+	signal_retarget_locked(t, ~t->blocked);
+	if (tg->exec_task)
+		task_wake(tg->exec_task);
+	if (t != tg->leader)
+		task_unlink_locked(t);
+}
+
+/* The last thread: the process is dead. taskset_mu. */
+static void group_gone(struct thread_group *tg)
+{
+	struct pid_ns *ns = tg->pid->number[tg->pid->level].ns;
+	struct thread_group *child, *tmp;
+	uint32_t status = tg->exit_status;
+
+	process_groups_orphaned_by_exit_locked(tg);
+	list_for_each_safe(child, tmp, &tg->children, sibling_node)
+		parent_died(child, NULL);
+	reparent_children(tg);
+	tg->zombie = true;
+	waitq_wake(&tg->pidfd_waitq, POLLIN);
+	container_process_exited(tg->container, tg, status);
+	notify_or_reap(tg);
+	if (ns->dying && ns->init)
+		waitq_wake(&ns->init->child_waitq, POLLIN);
+}
+
+enum run_state run_exit(struct task *t)
+{
+	struct thread_group *tg = thread_group_get(t->tg);
+	struct mm *mm = t->mm;
+	struct session *led = NULL;
+	bool last;
+
+	t->killed = true;
+	if (t->tracer)
+		ptrace_exit_event(t);
+	if (mm) {
+		if (futex_exit_robust)
+			futex_exit_robust(t);
+		if (t->clear_child_tid.v) {
+			uint32_t zero = 0;
+
+			(void)!copy_out_struct(task_umem(t), t->clear_child_tid, &zero);
+			if (futex_wake_addr)
+				(void)futex_wake_addr(t, t->clear_child_tid, 1);
+		}
+	}
+	ipc_exit_task(t);
+	vfork_done(t);
+	mutex_lock(&taskset_mu);
+	last = --tg->live_count == 0;
+	if (!tg->exiting && last) {
+		tg->exiting = true;
+		tg->exit_status = tg->leader->exit_status;
+	}
+	mutex_unlock(&taskset_mu);
+	if (last && mm) {
+		struct mm_usage mu;
+
+		mm_usage(mm, &mu);
+		tg->dead_usage.maxrss_kib = MAX(tg->dead_usage.maxrss_kib, mu.hwm / 1024);
+	}
+	task_release_resources(t);
+	if (last) {
+		if (process_timers_exit)
+			process_timers_exit(tg);
+		mutex_lock(&taskset_mu);
+		if (tg->pid->session && tg->pid->session->leader == tg)
+			led = session_get(tg->pid->session);
+		mutex_unlock(&taskset_mu);
+		if (led && tty_drop_session)
+			tty_drop_session(led);
+		session_put(led);
+		if (signal_unkillable(tg))
+			end_namespace(t);
+	}
+	task_account_system(t);
+	t->switch_ns = 0;
+	mutex_lock(&taskset_mu);
+	t->exited = true;
+	add_usage(tg, t);
+	ptrace_exit_locked(t);
+	if (last) {
+		if (t != tg->leader)
+			task_unlink_locked(t);
+		group_gone(tg);
+	} else {
+		thread_gone(t);
+	}
+	mutex_unlock(&taskset_mu);
+	thread_group_put(tg);
+	return RUN_DEAD;
+}

@@ -1,0 +1,222 @@
+/* The state machine of a task: guest code, system calls, interrupts. */
+#include <linux/audit.h>
+#include <string.h>
+
+#include "platform/base/log.h"
+#include "platform/host/futex.h"
+#include "sentry/kernel/kernel_priv.h"
+#include "sentry/kernel/ptrace.h"
+#include "sentry/kernel/seccomp.h"
+
+/* Set while the sandbox is paused; sleepers at the gate wait for it to become 0. */
+static _Atomic uint32_t paused;
+static _Atomic uint32_t parked_event;
+
+bool kernel_paused(void)
+{
+	return paused;
+}
+
+void pause_gate(struct task *t)
+{
+	if (likely(!paused) || t->killed)
+		return;
+	t->parked = true;
+	parked_event++;
+	host_futex_wake(&parked_event, INT32_MAX);
+	while (paused)
+		host_futex_wait(&paused, 1, INT64_MAX);
+	t->parked = false;
+}
+
+/* True when no task runs guest code or a handler; interrupts those that do. */
+static bool all_parked(void)
+{
+	struct task *t;
+	bool all = true;
+
+	GUARD(mutex, &taskset_mu);
+	list_for_each(t, &all_tasks, all_node) {
+		if (t->parked || t->exited)
+			continue;
+		task_interrupt(t);
+		all = false;
+	}
+	return all;
+}
+
+int kernel_pause(int64_t deadline_ns)
+{
+	paused = 1;
+	for (;;) {
+		uint32_t event = parked_event;
+
+		if (all_parked())
+			return 0;
+		if (clock_mono() >= deadline_ns) {
+			kernel_resume();
+			return -ETIMEDOUT;
+		}
+		/* Looks again now and then: a task born meanwhile has not announced itself. */
+		host_futex_wait(&parked_event, event, MIN(deadline_ns, clock_mono() + 20000000));
+	}
+}
+
+void kernel_resume(void)
+{
+	paused = 0;
+	host_futex_wake(&paused, INT32_MAX);
+}
+
+void task_account_system(struct task *t)
+{
+	int64_t start = t->switch_ns;
+
+	if (start)
+		t->system_ns += clock_mono() - start;
+}
+
+static void fault(struct task *t, int signo, int code, uint64_t addr)
+{
+	struct guest_siginfo info = { .signo = signo, .code = code };
+
+	info.fault.addr = addr;
+	signal_force(t, &info);
+}
+
+static void page_fault(struct task *t)
+{
+	int signo = SIGSEGV, code = 0;
+
+	t->minflt++;
+	if (mm_fault(t->mm, &t->ctx->fault, 0, &signo, &code) < 0)
+		fault(t, signo, code, t->ctx->fault.addr);
+}
+
+static enum run_state run_app(struct task *t)
+{
+	struct pcontext *ctx = t->ctx;
+	enum switch_why why;
+	int64_t now;
+
+	if (unlikely(t->interrupt))
+		return RUN_INTERRUPT;
+	now = clock_mono();
+	t->system_ns += now - t->switch_ns;
+	t->switch_ns = now;
+	t->in_app = true;
+	if (unlikely(t->interrupt)) {
+		t->in_app = false;
+		return RUN_INTERRUPT;
+	}
+	why = ctx->ops->context_switch(ctx, mm_aspace(t->mm));
+	t->in_app = false;
+	now = clock_mono();
+	t->user_ns += now - t->switch_ns;
+	t->switch_ns = now;
+	switch (why) {
+	case SWITCH_SYSCALL:
+		return RUN_SYSCALL;
+	case SWITCH_FAULT:
+		page_fault(t);
+		return RUN_APP;
+	case SWITCH_SIGNAL:
+		fault(t, ctx->signal.signo, ctx->signal.code, ctx->signal.addr);
+		return RUN_INTERRUPT;
+	case SWITCH_INTERRUPT:
+		t->nivcsw++;
+		return RUN_INTERRUPT;
+	case SWITCH_DEAD:
+		break;
+	}
+	log_warn("a guest process ends: its host process is gone");
+	thread_group_exit_self(t, SIGKILL);
+	return RUN_EXIT;
+}
+
+static enum run_state run_syscall(struct task *t)
+{
+	t->syscall_nr = t->ctx->syscall.nr;
+	t->in_syscall = true;
+	if (unlikely(t->tracer) && ptrace_syscall_entry(t)) {
+		t->ptrace_next = RUN_SYSCALL_DO;
+		return RUN_PTRACE_STOP;
+	}
+	return RUN_SYSCALL_DO;
+}
+
+static enum run_state run_syscall_do(struct task *t)
+{
+	const struct platform_syscall *sc = &t->ctx->syscall;
+
+	if (unlikely(t->seccomp_mode)) {
+		int64_t ret = -ENOSYS;
+
+		switch (seccomp_check(t, &ret)) {
+		case SECCOMP_DO_ALLOW:
+			break;
+		case SECCOMP_DO_RETURN:
+			t->result = ret;
+			return RUN_SYSCALL_EXIT;
+		case SECCOMP_DO_STOP:
+			t->ptrace_next = RUN_SYSCALL_DO;
+			return RUN_PTRACE_STOP;
+		case SECCOMP_DO_KILL:
+			return RUN_EXIT;
+		}
+	}
+	if (likely(sc->audit_arch == AUDIT_ARCH_X86_64))
+		t->result = syscall_dispatch(t, t->syscall_nr, sc->arg);
+	else
+		t->result = -ENOSYS;
+	return RUN_SYSCALL_EXIT;
+}
+
+static inline bool is_restart(int64_t r)
+{
+	return r <= -ERESTARTSYS && r >= -ERESTART_RESTARTBLOCK;
+}
+
+static enum run_state run_syscall_exit(struct task *t)
+{
+	int64_t r = t->result;
+
+	if (unlikely(t->killed))
+		return RUN_EXIT;
+	if (likely(r != -EJUSTRETURN) && (!is_restart(r) || t->tracer))
+		t->ctx->ops->set_result(t->ctx, r);
+	if (!is_restart(r))
+		t->in_syscall = false;
+	else
+		t->interrupt = true;
+	if (unlikely(t->restore_mask) && r != -EINTR && !is_restart(r) && r != -EJUSTRETURN)
+		signal_mask_restore(t);
+	if (unlikely(t->tracer) && ptrace_syscall_exit(t)) {
+		t->ptrace_next = t->vfork_waiting ? RUN_VFORK_WAIT : RUN_INTERRUPT;
+		return RUN_PTRACE_STOP;
+	}
+	t->syscall_nr = -1;
+	if (unlikely(t->vfork_waiting))
+		return RUN_VFORK_WAIT;
+	return unlikely(t->interrupt || t->restore_mask) ? RUN_INTERRUPT : RUN_APP;
+}
+
+void task_run(struct task *t)
+{
+	static enum run_state (*const run[RUN_STATES])(struct task *) = {
+		[RUN_APP] = run_app,
+		[RUN_SYSCALL] = run_syscall,
+		[RUN_SYSCALL_DO] = run_syscall_do,
+		[RUN_SYSCALL_EXIT] = run_syscall_exit,
+		[RUN_INTERRUPT] = run_interrupt,
+		[RUN_GROUP_STOP] = run_group_stop,
+		[RUN_PTRACE_STOP] = run_ptrace_stop,
+		[RUN_VFORK_WAIT] = run_vfork_wait,
+		[RUN_EXIT] = run_exit,
+	};
+	enum run_state state = t->killed ? RUN_EXIT : RUN_INTERRUPT;
+
+	t->switch_ns = clock_mono();
+	while (state != RUN_DEAD)
+		state = run[state](t);
+}

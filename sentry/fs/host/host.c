@@ -238,15 +238,48 @@ static int64_t host_regular_seek(struct file *f, int64_t offset, int whence)
 	return at;
 }
 
+/*
+ * A terminal that came as plain stdio: programs may ask what it is and set its modes, as they may when
+ * they share it without a sandbox. The kernel's termios is 36 bytes on 64-bit architectures.
+ */
+static int64_t tty_ioctl(int fd, uint32_t cmd, uint64_t arg, struct umem *um)
+{
+	union {
+		uint8_t termios[64]; /* 36 bytes are the kernel's */
+		struct winsize window;
+	} v = { { 0 } };
+	bool window = cmd == TIOCGWINSZ;
+	size_t size = window ? sizeof(v.window) : 36;
+
+	if (cmd == TCFLSH)
+		return ioctl(fd, TCFLSH, arg) < 0 ? -errno : 0;
+	if (cmd != TCGETS && !window && copy_in(um, &v, UADDR(arg), size) < 0)
+		return -EFAULT;
+	if (ioctl(fd, cmd, &v) < 0)
+		return -errno;
+	return cmd == TCGETS || window ? copy_out(um, UADDR(arg), &v, size) : 0;
+}
+
 static int64_t host_ioctl(struct file *f, uint32_t cmd, uint64_t arg, struct umem *um)
 {
+	struct host_inode *h = host_of(f->inode);
 	int32_t ready = 0;
 
-	if (cmd != FIONREAD)
+	switch (cmd) {
+	case FIONREAD:
+		if (ioctl(h->watch.fd, FIONREAD, &ready) < 0)
+			return -errno;
+		return copy_out(um, UADDR(arg), &ready, sizeof(ready));
+	case TCGETS:
+	case TCSETS:
+	case TCSETSW:
+	case TCSETSF:
+	case TCFLSH:
+	case TIOCGWINSZ:
+		return S_ISCHR(h->inode.mode) ? tty_ioctl(h->watch.fd, cmd, arg, um) : -ENOTTY;
+	default:
 		return -ENOTTY;
-	if (ioctl(host_of(f->inode)->watch.fd, FIONREAD, &ready) < 0)
-		return -errno;
-	return copy_out(um, UADDR(arg), &ready, sizeof(ready));
+	}
 }
 
 static uint32_t host_poll(struct file *f, uint32_t events)

@@ -42,6 +42,7 @@ struct fs_type {
 	struct list_node node;
 };
 void fs_type_register(struct fs_type *t); /* boot only */
+const struct fs_type *fs_type_find(const char *name);
 NODISCARD struct superblock *superblock_new(const struct superblock_ops *ops, const char *fstype,
 					    uint64_t magic, struct user_ns *user_ns);
 struct superblock *superblock_get(struct superblock *sb);
@@ -80,6 +81,14 @@ struct inode *inode_get(struct inode *i);
 void inode_put(struct inode *i);
 DEFINE_AUTO(inode_put, struct inode *)
 uint64_t ino_next(void); /* a fresh number for synthetic inodes */
+/* For implementers. Owner and mode of an inode being made in dir (whose mu is held; NULL: none). */
+void inode_init_owner(struct inode *i, const struct inode *dir, const struct cred *cred);
+/* Copies checked changes except the size into the inode, and ctime; mu held. */
+void inode_apply_attr(struct inode *i, const struct kattr *attr);
+/* Mode bits and capabilities; for ops->permission that add to them. */
+int generic_permission(const struct inode *i, const struct cred *cred, unsigned mask);
+bool inode_capable(const struct inode *i, const struct cred *cred, int cap);
+bool inode_owner_or_capable(const struct inode *i, const struct cred *cred);
 
 /*
  * Names are NUL-terminated components, never "." or "..". Called with dir->mu held unless said; the
@@ -121,8 +130,9 @@ struct inode_ops {
 	int (*refresh)(struct inode *i);
 	/* Fills what the generic code cannot know (blocks, blksize...); called after refresh with i->mu held. */
 	void (*getattr)(struct inode *i, struct kstat *st);
-	/* Applies checked changes (mode, uid, gid, size, times); i->mu held. Updates the inode's fields itself.
-	 * Default: -EPERM. Truncation must call mappable_invalidate after releasing what translate takes. */
+	/* Applies checked changes (mode, uid, gid, size, times); i->mu held. Updates the inode's fields itself
+	 * (inode_apply_attr). ATTR_ATIME and ATTR_MTIME come with times, *_NOW only in addition to them;
+	 * ATTR_CTIME is always set: ctime becomes now. Default: -EPERM. Truncation must call mappable_invalidate after releasing what translate takes. */
 	int (*setattr)(struct inode *i, const struct kattr *attr);
 	/* Completes a file being opened: f->inode, path, flags, cred are set, f->ops is inode->fops; may set
 	 * f->ops and f->data. No locks held. Not called for O_PATH. Default: nothing. For S_IFIFO, S_IFCHR
@@ -147,6 +157,7 @@ struct file {
 	int64_t pos;
 	const struct cred *cred; /* of the opener, reference */
 	void *data;		/* the implementation's own */
+	bool write_access;	/* const: counted in inode->write_count */
 	struct file_owner *owner; /* F_SETOWN, O_ASYNC; made on first use */
 	_Atomic uint32_t epoll_count; /* epoll registrations, so that the last put can clean up */
 	struct list_node epoll_items; /* head (list_init by file_new); protected by sentry/fs/epoll */
@@ -199,6 +210,7 @@ NODISCARD int file_new_anon(const struct file_ops *ops, const char *name, uint32
 NODISCARD int path_new_anon(struct inode *inode, const char *name, struct path *ret_path);
 /* The superblock of inodes without a place, and plain inode ops for them (freed by free(3)). */
 extern struct superblock anon_superblock;
+extern const struct inode_ops anon_inode_ops;
 /* A file on a given place; takes references of its own. Used by vfs_open, memfd, pipes. */
 NODISCARD int file_new(const struct path *p, struct inode *inode, const struct file_ops *ops, int flags,
 		       const struct cred *cred, struct file **ret_file);
@@ -214,6 +226,7 @@ struct chrdev {
 	struct list_node node;
 };
 void chrdev_register(struct chrdev *d);
+const struct chrdev *chrdev_find(dev_t rdev);
 /* Calls fn for each registered device range. */
 void chrdev_for_each(void (*fn)(const struct chrdev *d, void *arg), void *arg);
 /* How fifos are opened; set by sentry/fs/pipe at boot. */
@@ -248,24 +261,28 @@ struct dentry {
 /* Reference counting of dentries; put accepts NULL. */
 struct dentry *dentry_get(struct dentry *d);
 void dentry_put(struct dentry *d);
+DEFINE_AUTO(dentry_put, struct dentry *)
 
+/* A mounted (part of a) superblock. "tree": changed under LOCK_MOUNT and mount_hash_mu, read under either. */
 struct mount {
-	struct refcount refs;
-	struct superblock *sb;	/* reference */
-	struct dentry *root;	/* reference */
-	struct mount *parent;	/* LOCK_MOUNT, like all below */
-	struct dentry *mountpoint; /* reference */
-	struct list_node hash_node, child_node, children, ns_node;
-	struct mnt_ns *ns;
-	int32_t id, peer_group, master_group;
-	uint64_t flags; /* MS_RDONLY MS_NOSUID MS_NODEV MS_NOEXEC MS_NOATIME MS_RELATIME ... */
-	uint8_t propagation; /* 0 private, 1 shared, 2 slave, 4 unbindable (bits) */
-	char *source;
-	bool detached;
+	struct refcount refs;	   /* one of them the tree's while attached */
+	struct superblock *sb;	   /* reference; const */
+	struct dentry *root;	   /* reference; const */
+	struct mount *parent;	   /* tree; reference; NULL: root of a namespace, or detached */
+	struct dentry *mountpoint; /* tree; reference */
+	struct list_node hash_node, child_node, children, ns_node; /* tree */
+	struct mnt_ns *ns;	   /* tree; borrowed; NULL: detached */
+	int32_t id;		   /* const */
+	int32_t peer_group;	   /* LOCK_MOUNT, like all below; 0: not shared */
+	uint64_t flags;		   /* MS_RDONLY MS_NOSUID MS_NODEV MS_NOEXEC MS_NOATIME MS_RELATIME ... */
+	uint64_t locked_flags;	   /* may not be cleared (copied from a more privileged namespace) */
+	bool unbindable, locked;   /* locked: may not be unmounted alone */
+	char *source;		   /* const; owned; may be NULL */
 	struct list_node peer_node, slave_node, slaves;
-	struct mount *master;
+	struct mount *master;	   /* borrowed: slave of this one's group */
 };
-/* Shows each mount of ns as seen from root, in mount order: for /proc/PID/mounts and mountinfo. */
+/* Shows each mount of ns in mount order, LOCK_MOUNT held: for /proc/PID/mounts and mountinfo. fn returns
+ * nonzero to stop. Propagation: peer_group is "shared:N", master->peer_group "master:N", unbindable. */
 int mnt_ns_for_each(struct mnt_ns *ns, int (*fn)(struct mount *m, void *arg), void *arg);
 
 #endif

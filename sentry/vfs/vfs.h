@@ -162,6 +162,14 @@ struct mnt_ns *mnt_ns_get(struct mnt_ns *ns);
 void mnt_ns_put(struct mnt_ns *ns);
 uint64_t mnt_ns_ino(const struct mnt_ns *ns);
 struct user_ns *mnt_ns_owner(const struct mnt_ns *ns);
+/* The topmost root of ns, with references (setns). */
+void mnt_ns_root(struct mnt_ns *ns, struct path *ret_root);
+/* New mount API: a detached mount or copy of a tree, attached later; path_put of it detaches what is left. */
+NODISCARD int vfs_open_tree(const struct path *p, struct user_ns *user, bool recursive, struct path *ret_tree);
+NODISCARD int vfs_move_mount(const struct cred *cred, const struct path *from, const struct path *to);
+/* Changes the flags (MS_*) of the mount at p, of all below when recursive; propagation: 0 or MS_SHARED... */
+NODISCARD int vfs_mount_setattr(const struct walk *w, const struct path *p, bool recursive, uint64_t set,
+				uint64_t clear, uint64_t propagation);
 
 /* Open files. */
 struct file *file_get(struct file *f);

@@ -125,3 +125,24 @@ int64_t vfs_path_text(const struct path *p, const struct path *root, char *buf, 
 	memmove(buf, t.at, (size_t)len + 1);
 	return len;
 }
+
+int64_t vfs_dentry_text(struct dentry *d, char *buf, size_t size)
+{
+	struct back_text t = { .start = buf, .at = buf + size };
+	int64_t len;
+
+	mutex_lock(&dcache_mu);
+	back_put(&t, "", 1);
+	for (; d->parent; d = d->parent) {
+		back_put(&t, d->name, d->name_len);
+		back_put(&t, "/", 1);
+	}
+	mutex_unlock(&dcache_mu);
+	if (*t.at == 0)
+		back_put(&t, "/", 1);
+	if (t.overflow)
+		return -ENAMETOOLONG;
+	len = buf + size - t.at - 1;
+	memmove(buf, t.at, (size_t)len + 1);
+	return len;
+}

@@ -145,6 +145,9 @@ NODISCARD int vfs_removexattr(const struct path *p, const struct cred *cred, con
  * returns the length; appends " (deleted)"; -ENAMETOOLONG. *ret_reachable: below root? (may be NULL) */
 NODISCARD int64_t vfs_path_text(const struct path *p, const struct path *root, char *buf, size_t size, bool *ret_reachable);
 
+/* The path of d inside its superblock, with a NUL (column 4 of mountinfo); its length or -ENAMETOOLONG. */
+NODISCARD int64_t vfs_dentry_text(struct dentry *d, char *buf, size_t size);
+
 /* Mounts (mount(2), umount2(2), pivot_root(2), mount_namespaces(7)). */
 NODISCARD int vfs_mount(const struct walk *w, const char *source, const char *target, const char *fstype,
 			uint64_t flags, const char *data);

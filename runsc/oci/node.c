@@ -159,6 +159,42 @@ void member_fail(struct document *doc, const struct node *node, const char *key,
 	va_end(ap);
 }
 
+/*
+ * The specification has unsigned 64-bit numbers (18446744073709551615: no limit), the parser only signed
+ * ones. A copy of text in which integers out of range are the nearest in range, padded with blanks.
+ */
+static char *clamp_integers(const char *text, size_t size)
+{
+	char *copy = xcalloc(size + 1, 1);
+	struct scan s = { copy, copy + size };
+
+	memcpy(copy, text, size);
+	while (s.p < s.end) {
+		size_t at = (size_t)(s.p - copy), digits;
+		bool negative = copy[at] == '-';
+		int64_t value;
+		char saved;
+
+		if (copy[at] == '"') {
+			skip_string(&s);
+			continue;
+		}
+		digits = strspn(s.p + negative, "0123456789");
+		s.p += negative + digits + !(negative + digits);
+		if (digits < 19 || strchr(".eE", copy[at + negative + digits]))
+			continue;
+		saved = copy[at + negative + digits];
+		copy[at + negative + digits] = 0;
+		if (!parse_int64(copy + at, 10, &value)) {
+			memset(copy + at, ' ', negative + digits);
+			memcpy(copy + at, negative ? "-9223372036854775808" : "9223372036854775807",
+			       19u + negative);
+		}
+		copy[at + negative + digits] = saved;
+	}
+	return copy;
+}
+
 int document_open(struct document *doc, const char *name, const char *text, size_t size,
 		  struct arena *arena, struct error *err, struct node *ret_root)
 {
@@ -166,6 +202,11 @@ int document_open(struct document *doc, const char *name, const char *text, size
 
 	*doc = (struct document){ .name = name, .text = text, .size = size, .arena = arena, .err = err };
 	doc->root = json_loadb(text, size, 0, &fault);
+	if (!doc->root && json_error_code(&fault) == json_error_numeric_overflow) {
+		AUTO(mem_free) char *clamped = clamp_integers(text, size);
+
+		doc->root = json_loadb(clamped, size, 0, &fault);
+	}
 	if (!doc->root) {
 		doc->failed = true;
 		return error_set(err, "%s:%d: not valid JSON: %s", name, MAX(fault.line, 1), fault.text);

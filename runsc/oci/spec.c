@@ -67,18 +67,14 @@ static void parse_capabilities(struct document *doc, const struct node *node,
 	};
 }
 
-/* Limits are 64 bit unsigned in the specification; the JSON integers here are signed. */
+/* Limits are 64 bit unsigned; what does not fit a signed number reads as the largest one: no limit. */
 static uint64_t limit_value(struct document *doc, const struct node *node, const char *key)
 {
-	json_t *value = json_object_get(node->json, key);
+	int64_t value = 0;
 
-	if (json_is_integer(value))
-		return (uint64_t)json_integer_value(value);
-	if (json_is_real(value) && json_real_value(value) >= 9.2e18 &&
-	    json_real_value(value) <= 1.8446744073709552e19)
-		return UINT64_MAX;
-	member_fail(doc, node, key, "must be a whole number");
-	return 0;
+	if (!node_int(doc, node, key, -1, INT64_MAX, &value))
+		member_fail(doc, node, key, "must be a whole number");
+	return value == INT64_MAX ? UINT64_MAX : (uint64_t)value;
 }
 
 static void parse_rlimits(struct document *doc, const struct node *node, struct oci_process *process)

@@ -18,7 +18,7 @@ extern _Atomic int log_level;
 /* fd < 0 drops every line. name is the process's name in each line and must live for ever. */
 void log_init(int fd, enum log_format format, enum log_level level, const char *name);
 void log_line(enum log_level level, const char *fmt, ...) PRINTF_LIKE(2, 3);
-void log_vline(enum log_level level, const char *fmt, va_list ap);
+void log_vline(enum log_level level, const char *fmt, va_list ap) PRINTF_LIKE(2, 0);
 
 #define log_at(level, ...)                                                                         \
 	do {                                                                                       \

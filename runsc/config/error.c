@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+PRINTF_LIKE(3, 0)
 static void error_fill(struct error *err, int exit_code, const char *fmt, va_list ap)
 {
 	err->exit_code = exit_code;

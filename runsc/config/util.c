@@ -45,6 +45,7 @@ char *xstrdup(const char *s)
 	return p;
 }
 
+PRINTF_LIKE(1, 0)
 static char *xvasprintf(const char *fmt, va_list ap)
 {
 	char *p = NULL;

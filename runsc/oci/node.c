@@ -127,6 +127,7 @@ static void node_path(const struct node *node, char *out, size_t size)
 		snprintf(out + len, size - len, "[%zu]", node->index);
 }
 
+PRINTF_LIKE(3, 0)
 static void fail_va(struct document *doc, const struct node *node, const char *fmt, va_list ap)
 {
 	char path[256], what[512];

@@ -160,6 +160,15 @@ int64_t clock_now(int clock_id)
 	}
 }
 
+double clock_tsc_mhz(void)
+{
+	uint64_t mult;
+
+	(void)estimate(0);
+	mult = page->mult;
+	return mult ? 1000.0 * 4294967296.0 / (double)mult : 0;
+}
+
 int clock_set_realtime(int64_t now_ns)
 {
 	if (now_ns < 0)

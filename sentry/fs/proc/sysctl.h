@@ -1,0 +1,12 @@
+/* Values under /proc/sys that the kernel itself honours. */
+#ifndef SENTRY_FS_PROC_SYSCTL_H
+#define SENTRY_FS_PROC_SYSCTL_H
+
+#include <stdint.h>
+
+/* The value at a path such as "kernel/pid_max"; 0 when there is none. Any context. */
+int64_t sysctl_int(const char *path);
+/* sysctl entries of config.json: "net.core.somaxconn=1024"; -ENOENT, -EINVAL. Before the container runs. */
+int sysctl_set(const char *assignment);
+
+#endif

@@ -480,9 +480,9 @@ static void mount_propagation(struct seq *q, const struct mount *m)
 {
 	if (m->peer_group)
 		seq_printf(q, " shared:%d", m->peer_group);
-	if (m->master_group)
-		seq_printf(q, " master:%d", m->master_group);
-	if (m->propagation & 4)
+	if (m->master)
+		seq_printf(q, " master:%d", m->master->peer_group);
+	if (m->unbindable)
 		seq_puts(q, " unbindable");
 }
 

@@ -432,6 +432,20 @@ static void set_sysctl(struct builder *b, const ProtobufCBinaryData *setting)
 	free(text);
 }
 
+/* The working directory is made when it is missing, like a mount point. */
+static int make_cwd(struct builder *b)
+{
+	char *cwd = bytes_dup(&b->c->process->cwd);
+	int err = cwd ? 0 : -EINVAL;
+
+	if (cwd && cwd[0] == '/')
+		err = make_target(b, cwd, false);
+	if (err < 0 && err != -EROFS)
+		err = fail(b, "working directory", cwd ? cwd : "?", err);
+	free(cwd);
+	return err == -EROFS ? 0 : err;
+}
+
 static int build_all(struct builder *b, struct mount_build *ret)
 {
 	const Urpc__Container *c = b->c;
@@ -445,6 +459,8 @@ static int build_all(struct builder *b, struct mount_build *ret)
 		err = add_standard_mounts(b, true);
 	if (err == 0)
 		err = add_devices(b);
+	if (err == 0)
+		err = make_cwd(b);
 	for (size_t i = 0; err == 0 && i < c->n_sysctl; i++)
 		set_sysctl(b, &c->sysctl[i]);
 	if (err == 0)

@@ -25,8 +25,6 @@ static struct {
 	_Atomic bool root_made;
 } control;
 
-_Thread_local struct pid_ns *mount_pid_ns;
-
 void control_init(const struct control_options *o)
 {
 	control.o = *o;

@@ -113,11 +113,8 @@ static int create_in(struct urpc_request *req, const Urpc__Container *c, struct 
 	int err;
 
 	err = process_build(req, c->process, 0, user_ns, &p);
-	if (err == 0) {
-		mount_pid_ns = pid_ns;
-		err = mounts_build(req, c, first_gofer, user_ns, &m);
-		mount_pid_ns = NULL;
-	}
+	if (err == 0)
+		err = mounts_build(req, c, first_gofer, user_ns, pid_ns, &m);
 	if (err == 0) {
 		err = make_container(c, user_ns, pid_ns, &m, &container);
 		if (err < 0)

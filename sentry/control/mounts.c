@@ -12,6 +12,7 @@
 #include "sentry/control/control_priv.h"
 #include "sentry/fs/gofer/gofer_fs.h"
 #include "sentry/fs/overlay/overlay.h"
+#include "sentry/fs/proc/proc.h"
 #include "sentry/vfs/fs_ops.h"
 
 /* Attribute flags of a mount; the rest of MS_* are actions. */
@@ -23,6 +24,7 @@ struct builder {
 	const Urpc__Container *c;
 	size_t first_fd; /* of the gofer connections */
 	struct user_ns *user_ns;
+	struct pid_ns *pid_ns;
 	const struct cred *root_cred;
 	struct walk walk; /* as root in the new tree */
 };
@@ -142,25 +144,30 @@ static int make_target(struct builder *b, const char *path, bool file)
 	return 0;
 }
 
-static int mount_gofer(struct builder *b, const Urpc__Mount *m, const char *target,
-		       const char *source)
+/* Mounts sb, whose reference is taken over, on target. */
+static int mount_sb(struct builder *b, struct superblock *sb, const char *target, const char *source,
+		    uint64_t flags)
 {
-	bool overlay = b->c->overlay_all && !m->is_file;
-	uint64_t flags = m->flags & MOUNT_ATTRIBUTES;
-	struct superblock *sb;
 	struct path at;
-	int err;
+	int err = vfs_walk(&b->walk, target, WALK_FOLLOW, &at);
 
-	err = open_gofer(b, m->gofer, m->shared, m->flags & MS_RDONLY, overlay, &sb);
-	if (err < 0)
-		return err;
-	err = vfs_walk(&b->walk, target, WALK_FOLLOW, &at);
 	if (err == 0) {
 		err = vfs_mount_sb(sb, &at, flags, source, NULL);
 		path_put(&at);
 	}
 	superblock_put(sb);
 	return err;
+}
+
+static int mount_gofer(struct builder *b, const Urpc__Mount *m, const char *target,
+		       const char *source)
+{
+	bool overlay = b->c->overlay_all && !m->is_file;
+	uint64_t flags = m->flags & MOUNT_ATTRIBUTES;
+	struct superblock *sb;
+	int err = open_gofer(b, m->gofer, m->shared, m->flags & MS_RDONLY, overlay, &sb);
+
+	return err < 0 ? err : mount_sb(b, sb, target, source, flags);
 }
 
 /* Types that have nothing behind them here are shown as an empty directory. */
@@ -179,9 +186,16 @@ static bool is_placeholder(const char *type)
 static int mount_type(struct builder *b, const char *type, const char *source, const char *target,
 		      uint64_t flags, const char *data)
 {
-	int err = vfs_mount(&b->walk, source, target, type, flags & (MOUNT_ATTRIBUTES | MS_STRICTATIME),
-			    data);
+	struct superblock *sb;
+	int err;
 
+	if (strcmp(type, "proc") == 0) {
+		/* The namespace is the container's, not this thread's. */
+		err = proc_new(b->pid_ns, &sb);
+		return err < 0 ? err : mount_sb(b, sb, target, source, flags & MOUNT_ATTRIBUTES);
+	}
+	err = vfs_mount(&b->walk, source, target, type, flags & (MOUNT_ATTRIBUTES | MS_STRICTATIME),
+			data);
 	if (err == -ENODEV && is_placeholder(type)) {
 		log_info("container: %s at %s is an empty directory", type, target);
 		err = vfs_mount(&b->walk, source, target, "tmpfs", flags & MOUNT_ATTRIBUTES,
@@ -477,9 +491,10 @@ static int build_all(struct builder *b, struct mount_build *ret)
 }
 
 int mounts_build(struct urpc_request *req, const Urpc__Container *c, size_t first_fd,
-		 struct user_ns *user_ns, struct mount_build *ret)
+		 struct user_ns *user_ns, struct pid_ns *pid_ns, struct mount_build *ret)
 {
-	struct builder b = { .req = req, .c = c, .first_fd = first_fd, .user_ns = user_ns };
+	struct builder b = { .req = req, .c = c, .first_fd = first_fd, .user_ns = user_ns,
+			     .pid_ns = pid_ns };
 	int err;
 
 	*ret = (struct mount_build){ 0 };

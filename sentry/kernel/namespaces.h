@@ -25,9 +25,6 @@ struct cgroup_ns {
 
 /* A fresh inode number for a namespace file. */
 uint64_t ns_ino_next(void);
-/* The pid namespace that a proc mounted by this thread shows when it is no task's: set by sentry/control
- * while it builds a container's mounts. Defined there. */
-extern _Thread_local struct pid_ns *mount_pid_ns;
 extern struct pid_ns *root_pid_ns; /* const after kernel_init; sees every task of the sandbox */
 
 struct uts_ns {

@@ -43,9 +43,9 @@ static bool is_json(const char *format)
 	return format && !strcmp(format, "json");
 }
 
-static void print_row(const struct container *c, enum container_status status)
+static void print_row(const struct container *c, enum container_status status, int width)
 {
-	printf("%-12s %-8d %-10s %-24s %-30s %s\n", c->id,
+	printf("%-*s %-8d %-10s %-24s %-30s %s\n", width, c->id,
 	       status == STATUS_STOPPED ? 0 : (int)c->sentry.pid, container_status_name(status),
 	       c->bundle ? c->bundle : "", c->created ? c->created : "", c->owner ? c->owner : "");
 }
@@ -57,13 +57,16 @@ int cmd_list(struct config *config, const void *values, int count, char **operan
 	json_t *array = is_json(v->format) && !v->quiet ? json_array() : NULL;
 	struct strings ids;
 	struct error ignored;
+	int width = 12;
 
 	(void)count;
 	(void)operands;
 	if (container_list(config, &ids, err))
 		return -1;
+	for (size_t i = 0; i < ids.count; i++)
+		width = MAX(width, (int)strlen(ids.v[i]));
 	if (!array && !v->quiet)
-		printf("%-12s %-8s %-10s %-24s %-30s %s\n", "ID", "PID", "STATUS", "BUNDLE", "CREATED",
+		printf("%-*s %-8s %-10s %-24s %-30s %s\n", width, "ID", "PID", "STATUS", "BUNDLE", "CREATED",
 		       "OWNER");
 	for (size_t i = 0; i < ids.count; i++) {
 		AUTO(container_free) struct container *c = NULL;
@@ -76,7 +79,7 @@ int cmd_list(struct config *config, const void *values, int count, char **operan
 		else if (array)
 			json_array_append_new(array, container_list_json(c, container_status_now(c)));
 		else
-			print_row(c, container_status_now(c));
+			print_row(c, container_status_now(c), width);
 	}
 	strings_fini(&ids);
 	if (!array)

@@ -2,7 +2,9 @@
 #ifndef RUNSC_CONFIG_VERSION_H
 #define RUNSC_CONFIG_VERSION_H
 
-#define RUNSC_VERSION "0.1.0"
+#include "platform/base/release.h"
+
+#define RUNSC_VERSION RELEASE
 #define RUNSC_SPEC_VERSION "1.2.0" /* of the OCI runtime specification */
 
 #endif

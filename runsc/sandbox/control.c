@@ -39,10 +39,10 @@ int control_fail(struct urpc_client *client, int ret, const char *verb, struct e
 {
 	const char *message = urpc_client_message(client);
 
-	if (ret == -ETIMEDOUT)
+	if (urpc_client_broken(client) && ret == -ETIMEDOUT)
 		return error_set(err, "cannot %s: the sandbox does not answer (kill it with `kill ID KILL`)",
 				 verb);
-	if (ret == -ECONNRESET || ret == -EPIPE || ret == -ENOTCONN)
+	if (urpc_client_broken(client) && ret != -E2BIG && ret != -EPROTO)
 		return error_set(err, "cannot %s: the sandbox ended meanwhile", verb);
 	if (message && *message)
 		return error_set(err, "cannot %s: %s", verb, message);
@@ -97,6 +97,9 @@ int control_program_fail(struct urpc_client *client, int ret, const char *progra
 {
 	const char *message = urpc_client_message(client);
 
+	/* other failures, of mounts say, have sentences of their own */
+	if (urpc_client_broken(client) || (message && *message && strncmp(message, "exec: ", 6) != 0))
+		return control_fail(client, ret, "start the program", err);
 	switch (ret) {
 	case -ENOENT:
 	case -ENOTDIR:
@@ -108,14 +111,10 @@ int control_program_fail(struct urpc_client *client, int ret, const char *progra
 				      program);
 	case -EACCES:
 	case -EPERM:
-	case -EISDIR:
-		return error_set_code(err, EXIT_NOT_EXECUTABLE, "exec: \"%.200s\": %s", program,
-				      ret == -EISDIR ? "is a directory" : "permission denied");
+		return error_set_code(err, EXIT_NOT_EXECUTABLE, "exec: \"%.200s\": permission denied", program);
 	case -ENOEXEC:
-		return error_set_code(err, EXIT_NOT_EXECUTABLE, "exec \"%.200s\": exec format error", program);
+		return error_set_code(err, EXIT_NOT_EXECUTABLE, "exec: \"%.200s\": exec format error", program);
 	default:
-		if (message && strstr(message, program))
-			return error_set(err, "%s", message);
-		return control_fail(client, ret, "start the program", err);
+		return error_set_code(err, EXIT_NOT_EXECUTABLE, "exec: \"%.200s\": %s", program, strerror(-ret));
 	}
 }

@@ -233,6 +233,8 @@ static const char *choose_network(const struct creation *cr, struct spawn_args *
 		return "host";
 	args->loopback = true;
 	args->new_net = true;
+	args->own_net = true;
+	args->sysctl = &cr->spec.sysctl;
 	if (!strcmp(wish, "sandbox"))
 		args->net_path = ns->path;
 	return "none";

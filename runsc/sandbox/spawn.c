@@ -17,6 +17,50 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include "platform/base/release.h"
+
+/* Whether the segment of notes at offset holds the note of this release. */
+static bool notes_match(int fd, off_t offset, size_t size)
+{
+	_Alignas(4) char notes[1024];
+	ssize_t got = pread(fd, notes, MIN(size, sizeof(notes)), offset);
+
+	for (size_t at = 0; got > 0 && at + sizeof(struct release_note) <= (size_t)got;) {
+		Elf64_Nhdr header;
+		size_t name_size, desc_size;
+
+		memcpy(&header, notes + at, sizeof(header));
+		if (!memcmp(notes + at, &release_note, sizeof(release_note)))
+			return true;
+		name_size = ALIGN_UP((size_t)header.n_namesz, 4u);
+		desc_size = ALIGN_UP((size_t)header.n_descsz, 4u);
+		at += sizeof(header) + name_size + desc_size;
+	}
+	return false;
+}
+
+/* Whether the ELF file is of the release that this program is of. */
+static bool same_release(const char *path)
+{
+	AUTO(fd_close) int fd = open(path, O_RDONLY | O_CLOEXEC);
+	Elf64_Phdr segments[32];
+	Elf64_Ehdr header;
+	size_t size;
+
+	if (fd < 0 || pread(fd, &header, sizeof(header), 0) != (ssize_t)sizeof(header) ||
+	    memcmp(header.e_ident, ELFMAG, SELFMAG) != 0 || header.e_phentsize != sizeof(segments[0]))
+		return false;
+	size = MIN((size_t)header.e_phnum, ARRAY_COUNT(segments)) * sizeof(segments[0]);
+	if (pread(fd, segments, size, (off_t)header.e_phoff) != (ssize_t)size)
+		return false;
+	for (size_t i = 0; i < size / sizeof(segments[0]); i++) {
+		if (segments[i].p_type == PT_NOTE &&
+		    notes_match(fd, (off_t)segments[i].p_offset, segments[i].p_filesz))
+			return true;
+	}
+	return false;
+}
+
 char *spawn_find(const char *name, struct error *err)
 {
 	static const char *const places[] = { "", "../libexec/runsc/" };
@@ -32,8 +76,12 @@ char *spawn_find(const char *name, struct error *err)
 	for (size_t i = 0; i < ARRAY_COUNT(places); i++) {
 		AUTO(mem_free) char *path = xasprintf("%s%s%s", self, places[i], name);
 
-		if (!access(path, X_OK))
+		if (access(path, X_OK) < 0)
+			continue;
+		if (same_release(path))
 			return TAKE(path);
+		error_set(err, "%s is not of release " RELEASE ": install all three programs together", path);
+		return NULL;
 	}
 	error_set(err, "cannot find %s beside runsc in %s or in %s../libexec/runsc: install all three programs",
 		  name, self, self);
@@ -78,6 +126,38 @@ static void child_map_ids(const struct spawn_args *args, uid_t uid, gid_t gid)
 		child_fail(args, "map the group id of the user namespace");
 }
 
+/* net.ipv4.ip_forward=1: written to /proc/sys of the network namespace that the child is in. */
+static void child_sysctl(const struct spawn_args *args, const char *setting)
+{
+	char path[256] = "/proc/sys/", step[300];
+	size_t len = strlen(path), name_len = strcspn(setting, "=");
+
+	if (strncmp(setting, "net.", 4) != 0 || !setting[name_len])
+		return;
+	errno = EINVAL;
+	snprintf(step, sizeof(step), "set sysctl %.200s of config.json", setting);
+	if (name_len >= sizeof(path) - len || strstr(setting, ".."))
+		child_fail(args, step);
+	for (size_t i = 0; i < name_len; i++)
+		path[len + i] = setting[i] == '.' ? '/' : setting[i] == '/' ? '.' : setting[i];
+	path[len + name_len] = 0;
+	errno = -write_string_at(AT_FDCWD, path, setting + name_len + 1);
+	if (errno)
+		child_fail(args, step);
+}
+
+/*
+ * The sentry has no capability on the host and decides itself what the guest may bind or ping, so the host's
+ * namespace, which is the sandbox's own, must allow both. Best effort: without them only those fail.
+ */
+static void child_own_network(const struct spawn_args *args)
+{
+	write_string_at(AT_FDCWD, "/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
+	write_string_at(AT_FDCWD, "/proc/sys/net/ipv4/ping_group_range", "0 2147483647");
+	for (size_t i = 0; args->sysctl && i < args->sysctl->count; i++)
+		child_sysctl(args, args->sysctl->v[i]);
+}
+
 static void child_namespaces(const struct spawn_args *args)
 {
 	int flags = CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP;
@@ -96,6 +176,8 @@ static void child_namespaces(const struct spawn_args *args)
 		child_fail(args, "make the mount namespace private");
 	if (args->loopback && (errno = -loopback_up()))
 		child_fail(args, "bring the loopback device up");
+	if (args->own_net)
+		child_own_network(args);
 }
 
 static void child_signals(void)

@@ -2,7 +2,7 @@
 #ifndef RUNSC_SANDBOX_SPAWN_H
 #define RUNSC_SANDBOX_SPAWN_H
 
-#include "runsc/config/util.h"
+#include "runsc/oci/spec.h"
 
 #define SPAWN_MAX_FDS 512
 
@@ -17,6 +17,8 @@ struct spawn_args {
 	bool new_net;  /* an empty network namespace */
 	bool loopback; /* with its loopback up */
 	const char *net_path;	   /* join this network namespace instead, or NULL */
+	bool own_net;		   /* the network namespace is the sandbox's: sysctls may be set */
+	const struct oci_strings *sysctl; /* name=value; those of net. are set in an own namespace */
 	const char *oom_score_adj; /* text for /proc/self/oom_score_adj, or NULL */
 };
 
@@ -26,7 +28,10 @@ struct helper {
 	int ready_fd; /* our end of the readiness pipe */
 };
 
-/* Finds a helper program beside this executable or in ../libexec/runsc; heap, or NULL with err. */
+/*
+ * Finds a helper program of this release beside this executable or in ../libexec/runsc; heap, or
+ * NULL with err.
+ */
 char *spawn_find(const char *name, struct error *err);
 /*
  * Starts the program in fresh pid, mount, ipc, uts and cgroup namespaces (and those asked for), session

@@ -11,6 +11,7 @@
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
+#include <linux/sockios.h>
 #include <termios.h>
 
 #include "platform/host/seccomp.h"

@@ -36,14 +36,17 @@ static const struct command *find_command(const char *name)
 	return NULL;
 }
 
-static void print_overview(FILE *out)
+static void print_overview(FILE *out, bool options)
 {
 	fprintf(out, "usage: runsc [OPTIONS] COMMAND [OPTIONS] [OPERANDS]\n\ncommands:\n");
 	for (size_t i = 0; i < ARRAY_COUNT(commands); i++) {
 		if (commands[i].run)
 			fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].summary);
 	}
-	fprintf(out, "\nrunsc COMMAND --help tells more about one.\n\noptions:\n");
+	fprintf(out, "\nrunsc COMMAND --help tells more about one, runsc --help about the global options.\n");
+	if (!options)
+		return;
+	fprintf(out, "\noptions:\n");
 	options_help(out, config_rows, config_row_count);
 }
 
@@ -52,7 +55,7 @@ bool help_print(FILE *out, const char *name)
 	const struct command *command = name ? find_command(name) : NULL;
 
 	if (!name) {
-		print_overview(out);
+		print_overview(out, true);
 		return true;
 	}
 	if (!command)
@@ -141,7 +144,7 @@ static int run(struct config *config, int argc, char **argv, struct error *err)
 		return 0;
 	}
 	if (!argc) {
-		print_overview(help ? stdout : stderr);
+		print_overview(help ? stdout : stderr, help);
 		return help ? 0 : EXIT_GENERIC;
 	}
 	command = find_command(argv[0]);

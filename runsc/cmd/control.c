@@ -166,7 +166,7 @@ static int wait_exit(const struct container *c, int pid, struct error *err)
 	do
 		n = read(fd, &status, sizeof(status));
 	while (n < 0 && errno == EINTR);
-	if (n == (ssize_t)sizeof(status))
+	if (n == (ssize_t)sizeof(status) || (!pid && container_exit_status(c, &status)))
 		return exit_code_of(status);
 	if (pid && process_alive(c->sentry))
 		return error_set(err, "container %s has no process %d that can be waited for", c->id, pid);
@@ -185,10 +185,10 @@ int cmd_wait(struct config *config, const void *values, int count, char **operan
 	(void)count;
 	if (container_load(config, operands[0], true, &c, err))
 		return -1;
-	if (process_alive(c->sentry))
-		status = wait_exit(c, pid, err);
+	if (!pid && container_exit_status(c, &status))
+		status = exit_code_of(status);
 	else
-		status = c->exit_status >= 0 ? exit_code_of(c->exit_status) : EXIT_SIGNAL_BASE + SIGKILL;
+		status = process_alive(c->sentry) ? wait_exit(c, pid, err) : EXIT_SIGNAL_BASE + SIGKILL;
 	if (status < 0)
 		return -1;
 	answer = json_pack("{s:s, s:i}", "id", c->id, "exitStatus", status);

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "platform/base/log.h"
+#include "platform/base/release.h"
 
 const struct option_row config_rows[] = {
 #define FLAG(kind, name, alias, field, type, default_value, value, help)                           \
@@ -85,6 +86,8 @@ int config_finish(struct config *config, const char *command, const char *id, st
 	log_init(fd, is_json(config->debug_log ? config->debug_log_format : config->log_format) ? LOG_JSON :
 												  LOG_TEXT,
 		 config->debug || config->debug_log ? LOG_DEBUG : LOG_WARN, "runsc");
+	log_info("release %s, command %s %s, state in %s, platform %s, network %s, overlay %s", RELEASE, command,
+		 id ? id : "", config->root_dir, config->platform, config->network, config->overlay2);
 	return 0;
 }
 

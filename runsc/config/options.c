@@ -50,7 +50,10 @@ static int row_store(const struct option_row *row, const char *value, void *valu
 
 	switch (row->kind) {
 	case OPTION_BOOL:
-		if (value && parse_bool(value, &flag))
+		/* runc's --rootless=auto */
+		if (value && row->value && !strcmp(value, "auto"))
+			flag = false;
+		else if (value && parse_bool(value, &flag))
 			return error_set(err, "invalid boolean value \"%s\" for -%s: use true or false",
 					 value, row->name);
 		if (field)
@@ -159,19 +162,44 @@ int options_parse(const struct option_row *rows, size_t count, int argc, char **
 	return i - operands;
 }
 
+static void help_row(FILE *out, const struct option_row *row)
+{
+	char left[96];
+	int len = snprintf(left, sizeof(left), "--%s%s%s", row->name, row->value ? " " : "",
+			   row->value ? row->value : "");
+
+	if (row->alias)
+		fprintf(out, "  -%c, ", row->alias);
+	else
+		fprintf(out, "      ");
+	if (len > 28)
+		fprintf(out, "%s\n%36s%s\n", left, "", row->help);
+	else
+		fprintf(out, "%-29s %s\n", left, row->help);
+}
+
 void options_help(FILE *out, const struct option_row *rows, size_t count)
 {
-	for (size_t i = 0; i < count; i++) {
-		const struct option_row *row = &rows[i];
-		char left[96];
+	size_t column = 0;
 
-		snprintf(left, sizeof(left), "--%s%s%s", row->name, row->value ? " " : "",
-			 row->value ? row->value : "");
-		if (row->alias)
-			fprintf(out, "  -%c, %-34s %s%s\n", row->alias, left, row->help,
-				row->offset == OPTION_IGNORED ? " (accepted, no effect)" : "");
-		else
-			fprintf(out, "      %-34s %s%s\n", left, row->help,
-				row->offset == OPTION_IGNORED ? " (accepted, no effect)" : "");
+	for (size_t i = 0; i < count; i++) {
+		if (rows[i].offset != OPTION_IGNORED)
+			help_row(out, &rows[i]);
 	}
+	for (size_t i = 0; i < count; i++) {
+		size_t len = strlen(rows[i].name) + 3;
+
+		if (rows[i].offset != OPTION_IGNORED)
+			continue;
+		if (!column)
+			fprintf(out, "\naccepted for callers of other runtimes, without effect:\n ");
+		if (column + len > 96) {
+			fprintf(out, "\n ");
+			column = 0;
+		}
+		fprintf(out, " --%s", rows[i].name);
+		column += len;
+	}
+	if (column)
+		fputc('\n', out);
 }

@@ -13,13 +13,12 @@
 #include <time.h>
 
 #include "runsc/config/version.h"
-#include "runsc/sandbox/control.h"
 #include "runsc/sandbox/destroy.h"
 
 #define STATE_MAX (1u << 20)
 #define CONFIG_MAX (16u << 20)
 #define LOCK_SECONDS 60
-#define STATUS_DEADLINE_MS 500
+#define EXIT_FILE "exit-status"
 
 static const char *const status_names[] = { "creating", "created", "running", "paused", "stopped" };
 
@@ -65,7 +64,6 @@ static struct container *container_new(const struct config *config, const char *
 	c->id = xstrdup(id);
 	c->dir = xasprintf("%s/%s", config->root_dir, id);
 	c->dir_fd = -1;
-	c->exit_status = -1;
 	return c;
 }
 
@@ -113,13 +111,12 @@ static void text_of_json(const json_t *object, const char *key, char **out)
 int container_save(const struct container *c, struct error *err)
 {
 	AUTO(mem_free) char *text = NULL;
-	json_t *state = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:o, s:o, s:o, s:o, s:o}",
+	json_t *state = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o}",
 				  "ociVersion", c->version ? c->version : RUNSC_SPEC_VERSION, "id", c->id,
 				  "status", status_names[c->status], "bundle", c->bundle ? c->bundle : "",
 				  "rootfs", c->rootfs ? c->rootfs : "", "created",
 				  c->created ? c->created : "", "owner", c->owner ? c->owner : "",
-				  "exitStatus", c->exit_status, "creator", process_json(c->creator),
-				  "sentry", process_json(c->sentry), "gofer", process_json(c->gofer),
+				  "creator", process_json(c->creator), "sentry", process_json(c->sentry), "gofer", process_json(c->gofer),
 				  "cgroups", list_json(&c->cgroups), "annotations",
 				  list_json(&c->annotations));
 	int ret;
@@ -158,7 +155,6 @@ static int read_state(struct container *c)
 	text_of_json(state, "rootfs", &c->rootfs);
 	text_of_json(state, "created", &c->created);
 	text_of_json(state, "owner", &c->owner);
-	c->exit_status = (int)json_integer_value(json_object_get(state, "exitStatus"));
 	c->creator = process_of_json(json_object_get(state, "creator"));
 	c->sentry = process_of_json(json_object_get(state, "sentry"));
 	c->gofer = process_of_json(json_object_get(state, "gofer"));
@@ -365,17 +361,33 @@ int container_list(const struct config *config, struct strings *ret_ids, struct 
 	return 0;
 }
 
+int container_open_exit_file(const struct container *c, struct error *err)
+{
+	int fd = openat(c->dir_fd, EXIT_FILE, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+	return fd >= 0 ? fd : error_errno(err, errno, "cannot make %s/" EXIT_FILE, c->dir);
+}
+
+bool container_exit_status(const struct container *c, int *ret_status)
+{
+	size_t size;
+	AUTO(mem_free) char *text = read_file_at(c->dir_fd, EXIT_FILE, 64, &size);
+
+	if (!text || size != sizeof(*ret_status))
+		return false;
+	memcpy(ret_status, text, sizeof(*ret_status));
+	return true;
+}
+
 enum container_status container_status_now(struct container *c)
 {
+	int ended;
+
 	if (c->status == STATUS_STOPPED)
 		return STATUS_STOPPED;
 	if (c->status == STATUS_CREATING)
 		return process_alive(c->creator) ? STATUS_CREATING : STATUS_STOPPED;
-	if (!process_alive(c->sentry))
-		return STATUS_STOPPED;
-	if (c->status != STATUS_CREATED && control_init_ended(c, STATUS_DEADLINE_MS))
-		return STATUS_STOPPED;
-	return c->status;
+	return !process_alive(c->sentry) || container_exit_status(c, &ended) ? STATUS_STOPPED : c->status;
 }
 
 int container_need(struct container *c, const char *verb, unsigned int mask, struct error *err)

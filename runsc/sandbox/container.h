@@ -27,7 +27,6 @@ struct container {
 	enum container_status status; /* as the file says; see container_status_now */
 	struct process_id creator;    /* the runsc that creates it */
 	struct process_id sentry, gofer;
-	int exit_status; /* wait status of init once known, else -1 */
 	char *version, *bundle, *rootfs, *created, *owner;
 	struct strings cgroups;	   /* directories made for it, deepest last */
 	struct strings annotations; /* key, value, ... */
@@ -57,9 +56,13 @@ int container_save(const struct container *c, struct error *err);
 void container_free(struct container *c);
 DEFINE_AUTO(container_free, struct container *)
 
+/* ROOT/ID/exit-status takes the wait status of init as 4 bytes; the sentry holds it open for that. */
+int container_open_exit_file(const struct container *c, struct error *err);
+/* Whether init has ended with a status that was told. */
+bool container_exit_status(const struct container *c, int *ret_status);
 /*
- * What the status is now: asks the kernel whether the processes live (a zombie does not), and the
- * sentry, with a short deadline, whether init has ended.
+ * What the status is now: by the processes (a zombie does not live), and by the exit status. The sentry is
+ * not asked.
  */
 enum container_status container_status_now(struct container *c);
 const char *container_status_name(enum container_status status);

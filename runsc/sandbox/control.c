@@ -49,26 +49,6 @@ int control_fail(struct urpc_client *client, int ret, const char *verb, struct e
 	return error_errno(err, -ret, "cannot %s", verb);
 }
 
-bool control_init_ended(const struct container *c, int deadline_ms)
-{
-	AUTO(urpc_client_free) struct urpc_client *client = NULL;
-	Urpc__ContainerId id;
-	ProtobufCMessage *result = NULL;
-	struct error ignored;
-	bool ended;
-
-	urpc__container_id__init(&id);
-	if (control_connect(c, &client, &ignored))
-		return !process_alive(c->sentry);
-	id.id = c->id;
-	if (urpc_call(client, URPC_containerManager_ContainerRuntimeState, &id.base, NULL, 0, deadline_ms,
-		      &urpc__runtime_state__descriptor, &result))
-		return !process_alive(c->sentry);
-	ended = ((Urpc__RuntimeState *)(void *)result)->state == URPC__RUNTIME_STATE__STATE__STOPPED;
-	urpc_message_free(result);
-	return ended;
-}
-
 int control_signal(const struct container *c, int signo, int pid, Urpc__SignalArgs__Mode mode,
 		   struct error *err)
 {

@@ -13,8 +13,6 @@ int control_listen(const struct container *c, struct error *err);
 int control_connect(const struct container *c, struct urpc_client **ret, struct error *err);
 /* The error of a failed call: VERB, the sentry's sentence, what to do. Returns -1. */
 int control_fail(struct urpc_client *client, int ret, const char *verb, struct error *err);
-/* Whether the sentry says that init has ended; false when it does not answer in time. */
-bool control_init_ended(const struct container *c, int deadline_ms);
 /* Sends signo to process pid (0: init) in the given mode. */
 int control_signal(const struct container *c, int signo, int pid, Urpc__SignalArgs__Mode mode,
 		   struct error *err);

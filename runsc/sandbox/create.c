@@ -206,8 +206,9 @@ static int spawn_gofer(struct creation *cr, struct error *err)
 		add_arg(&args.argv, "--host-uds", NULL);
 	for (size_t i = 0; i <= cr->spec.mount_count; i++) {
 		const struct oci_mount *mount = i ? &cr->spec.mounts[i - 1] : NULL;
-		/* below an overlay nothing is ever written */
-		bool readonly = mount ? mount->flags & MS_RDONLY || cr->overlay.all :
+		/* below an overlay (files have none) nothing is ever written */
+		bool readonly = mount ? mount->flags & MS_RDONLY ||
+						(cr->overlay.all && !cr->mount_is_file[i - 1]) :
 					cr->spec.root_readonly || cr->overlay.root;
 		AUTO(mem_free) char *attach = NULL;
 
@@ -262,22 +263,25 @@ static int spawn_sentry(struct creation *cr, struct error *err)
 		return error_errno(err, errno, "cannot make a pipe");
 	death = pair[0];
 	cr->live->death_fd = pair[1];
-	if (make_pipe(pair))
-		return error_errno(err, errno, "cannot make a pipe");
-	cr->live->exit_fd = pair[0];
-	exit_out = pair[1];
+	if (cr->args->foreground) {
+		if (make_pipe(pair))
+			return error_errno(err, errno, "cannot make a pipe");
+		cr->live->exit_fd = pair[0];
+		exit_out = pair[1];
+	} else {
+		exit_out = container_open_exit_file(cr->c, err);
+		if (exit_out < 0)
+			return -1;
+	}
 	args.new_user = config->rootless;
 	add_arg(&args.argv, "runsc-sentry", NULL);
 	add_number(&args.argv, "--control-fd", cr->control_fd);
 	add_number(&args.argv, "--ready-fd", ready);
 	add_number(&args.argv, "--death-fd", death);
+	add_number(&args.argv, "--exit-fd", exit_out);
 	add_arg(&args.argv, "--platform", config->platform);
 	add_arg(&args.argv, "--network", choose_network(cr, &args));
 	add_log_args(cr, &args.argv, log_fd);
-	if (cr->args->foreground) {
-		add_number(&args.argv, "--exit-fd", exit_out);
-		fds[args.fd_count++] = exit_out;
-	}
 	if (config->strace) {
 		add_arg(&args.argv, "--strace", NULL);
 		if (log_fd < 0)
@@ -294,6 +298,7 @@ static int spawn_sentry(struct creation *cr, struct error *err)
 	fds[args.fd_count++] = cr->control_fd;
 	fds[args.fd_count++] = ready;
 	fds[args.fd_count++] = death;
+	fds[args.fd_count++] = exit_out;
 	if (log_fd >= 0)
 		fds[args.fd_count++] = log_fd;
 	ret = spawn_helper(&args, &cr->live->sentry, err);
@@ -344,7 +349,10 @@ static int spawn_both(struct creation *cr, struct error *err)
 		    cgroup_join(&c->cgroups, c->gofer.pid, err))
 			return -1;
 	}
-	return spawn_wait_ready(helpers, names, ARRAY_COUNT(helpers), READY_MS, err);
+	if (spawn_wait_ready(helpers, names, ARRAY_COUNT(helpers), READY_MS, err))
+		return -1;
+	log_debug("sentry and gofer are ready");
+	return 0;
 }
 
 static int run_create_hooks(struct creation *cr, struct error *err)

@@ -17,6 +17,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include "platform/base/log.h"
 #include "platform/base/release.h"
 
 /* Whether the segment of notes at offset holds the note of this release. */
@@ -251,6 +252,7 @@ int spawn_helper(const struct spawn_args *args, struct helper *helper, struct er
 	if (!pid)
 		child_run(args, uid, gid);
 	helper->pid = (pid_t)pid;
+	log_debug("started %s as process %ld", args->path, pid);
 	helper->pid_fd = pid_fd;
 	return 0;
 }

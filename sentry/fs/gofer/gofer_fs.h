@@ -18,4 +18,10 @@ struct gofer_fs_args {
  */
 NODISCARD int gofer_fs_new(const struct gofer_fs_args *a, struct superblock **ret_sb);
 
+/*
+ * Connects to a socket file of the host (--host-uds). i must be a socket inode; others and gofers that
+ * do not allow it give -ECONNREFUSED. *ret_fd is a host descriptor, owned by the caller. No locks held.
+ */
+NODISCARD int gofer_connect(struct inode *i, int type, int *ret_fd);
+
 #endif

@@ -1,0 +1,210 @@
+/* Shared by the files of sentry/fs/gofer only. */
+#ifndef SENTRY_FS_GOFER_GOFER_PRIV_H
+#define SENTRY_FS_GOFER_GOFER_PRIV_H
+
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "gofer/proto/proto.h"
+#include "platform/base/rbtree.h"
+#include "sentry/fs/gofer/gofer_fs.h"
+#include "sentry/vfs/fs_ops.h"
+
+/* One connection. */
+struct gofer_client {
+	int sock; /* const */
+	_Atomic bool dead; /* set once: every call is -EIO from then on */
+	struct mutex mu; /* LOCK_FS_DATA: one round trip at a time; seq and buf */
+	uint32_t seq;
+	uint8_t *buf; /* GOFER_MSG_MAX bytes, request and reply */
+	struct mutex close_mu; /* LOCK_LEAF: closes */
+	uint32_t close_count;
+	uint64_t *closes; /* node references to give back with the next call */
+	uint32_t close_capacity;
+};
+
+NODISCARD int client_init(struct gofer_client *c, int sock);
+void client_fini(struct gofer_client *c);
+/* Gives a node reference back, at the latest with the next call. Any context. */
+void client_close_node(struct gofer_client *c, uint64_t id);
+
+/*
+ * One round trip: packs with pack(req), sends, waits, unpacks with unpack(rep). c->mu held, since
+ * strings and blobs of rep borrow c->buf. ret_fd may be NULL when none can come; else *ret_fd is
+ * owned or -1. Returns 0, the gofer's errno (negative), -EIO when it is dead or broke the protocol.
+ */
+#define gofer_call_locked(client, msg, req, rep, ret_fd)                                           \
+	({                                                                                         \
+		struct gofer_client *call_c_ = (client);                                           \
+		struct cursor call_cur_;                                                           \
+		client_begin(call_c_, &call_cur_, GOFER_##msg);                                    \
+		gofer_pack_##msg##_req(&call_cur_, req);                                           \
+		int call_err_ = client_exchange(call_c_, &call_cur_, GOFER_##msg, ret_fd);         \
+		if (call_err_ == 0 && gofer_unpack_##msg##_rep(&call_cur_, rep) < 0)               \
+			call_err_ = client_broken(call_c_, ret_fd);                                \
+		call_err_;                                                                         \
+	})
+/* The same with c->mu taken around it, for replies without strings and blobs. */
+#define gofer_call(client, msg, req, rep, ret_fd)                                                  \
+	({                                                                                         \
+		mutex_lock(&(client)->mu);                                                         \
+		int call_res_ = gofer_call_locked(client, msg, req, rep, ret_fd);                  \
+		mutex_unlock(&(client)->mu);                                                       \
+		call_res_;                                                                         \
+	})
+void client_begin(struct gofer_client *c, struct cursor *cur, uint16_t id);
+NODISCARD int client_exchange(struct gofer_client *c, struct cursor *cur, uint16_t id, int *ret_fd);
+NODISCARD int client_broken(struct gofer_client *c, int *ret_fd);
+
+/* Who else changes the files: nobody (everything known stays known), or the host too. */
+enum gofer_cache { GOFER_EXCLUSIVE, GOFER_SHARED };
+
+struct gofer_sb {
+	struct superblock *sb;
+	struct gofer_client client;
+	enum gofer_cache cache;	 /* const */
+	bool uds;		 /* const */
+	uint64_t root_dev;	 /* const */
+	struct mutex table_mu;	 /* LOCK_OBJECT: inode table */
+	struct gofer_inode **table; /* by host device and inode number */
+	uint32_t table_buckets, table_count;
+	struct mutex handle_mu;	 /* LOCK_OBJECT: handles of all inodes, idle list */
+	struct list_node idle;	 /* gofer_inode.idle_node: handles kept open without open files */
+	uint32_t idle_count;
+	struct mutex prefetch_mu; /* LOCK_OBJECT: prefetched children of all directories */
+	struct list_node prefetched; /* prefetch.fs_node, oldest first */
+	uint32_t prefetch_count;
+	struct prefetch **prefetch_table; /* PREFETCH_BUCKETS, by directory and name */
+};
+
+/* Bounds of what is kept without being asked for. */
+enum {
+	HANDLES_IDLE_MAX = 512,
+	PREFETCH_MAX = 8192,
+	PREFETCH_BUCKETS = 2048,
+	PREFETCH_DIR_MAX = 4096, /* entries of one readdir that get inodes ahead */
+};
+
+/* A child that came along with another answer, until lookup asks for it. */
+struct prefetch {
+	struct list_node dir_node, fs_node;
+	struct prefetch *hash_next;
+	struct gofer_inode *dir; /* borrowed: the entry goes with it */
+	struct inode *inode;	 /* reference; NULL: the name does not exist */
+	int64_t when_ns;
+	char name[];
+};
+
+/* A directory's entries as of one moment. */
+struct listing {
+	struct refcount refs;
+	uint32_t count, capacity;
+	struct listing_entry {
+		uint64_t ino;
+		uint32_t name; /* offset in names */
+		uint8_t len, type;
+	} *entry;
+	char *names;
+	uint32_t names_size, names_capacity;
+};
+
+struct gofer_inode {
+	struct inode inode; /* first member */
+	struct gofer_sb *fs; /* const */
+	struct gofer_inode *table_next; /* fs->table_mu */
+	bool in_table;			/* fs->table_mu */
+	uint64_t host_ino, host_dev;	/* const */
+	struct timespec host_btime;	/* const: tells reused inode numbers apart */
+	uint64_t *node; /* fs->table_mu: node references held, one for each known name; node[0] is used */
+	uint32_t node_count, node_capacity;
+	uint64_t node0; /* storage for one */
+
+	uint64_t blocks;  /* inode.mu */
+	uint32_t blksize; /* inode.mu */
+	_Atomic bool stale; /* attributes must be asked for again */
+	_Atomic int64_t known_ns; /* shared cache: when attributes were last right */
+	char *_Atomic target; /* symlink text, set once, owned */
+
+	/* Host descriptors of a regular file, set once while opens or idle keep them. fs->handle_mu;
+	 * read without it by holders of an open. */
+	int rfd, wfd; /* wfd reads too; -1 */
+	uint32_t opens;
+	struct list_node idle_node;
+
+	struct mappable mappable;
+	struct host_frames *frames; /* made on first use, atomic; one reference */
+
+	struct list_node prefetched; /* directory: fs->prefetch_mu */
+	struct listing *listing; /* directory, exclusive: inode.mu; reference, NULL: ask */
+};
+
+/* fstat(2) itself: libc's takes a path-taking call, which the filter forbids. 0 or -1 with errno. */
+struct stat;
+static inline int fstat_fd(int fd, struct stat *st)
+{
+	return (int)syscall(SYS_fstat, fd, st);
+}
+
+/* The gofer inode behind an inode; the caller knows that it is one. */
+struct gofer_inode *gofer_inode_of(struct inode *i);
+static inline struct gofer_client *gofer_client_of(struct gofer_inode *gi)
+{
+	return &gi->fs->client;
+}
+
+/* inode.c */
+/* The inode for an entry of a reply: known or new, one reference. Takes the node reference over. */
+NODISCARD int gofer_inode_get(struct gofer_sb *fs, const struct gofer_entry *e, struct inode **ret_inode);
+/* Copies attributes of the host into the inode. inode.mu held. */
+void gofer_inode_update(struct gofer_inode *gi, const struct gofer_attr *a);
+uint64_t gofer_ino(const struct gofer_sb *fs, uint64_t dev, uint64_t ino);
+uint64_t gofer_node(struct gofer_inode *gi);
+/* The next stat asks the host again. */
+void gofer_inode_touch(struct gofer_inode *gi);
+int gofer_refresh(struct inode *i);
+extern const struct inode_ops gofer_ops_exclusive, gofer_ops_shared;
+
+/* dir.c */
+int gofer_lookup(struct inode *dir, const char *name, const char *rest, struct inode **ret_inode);
+int gofer_revalidate(struct inode *dir, const char *name, struct inode *inode);
+int gofer_create(struct inode *dir, const char *name, uint32_t mode, const struct cred *cred, struct inode **ret_inode);
+int gofer_mkdir(struct inode *dir, const char *name, uint32_t mode, const struct cred *cred, struct inode **ret_inode);
+int gofer_mknod(struct inode *dir, const char *name, uint32_t mode, dev_t rdev, const struct cred *cred, struct inode **ret_inode);
+int gofer_symlink(struct inode *dir, const char *name, const char *target, const struct cred *cred, struct inode **ret_inode);
+int gofer_link(struct inode *dir, const char *name, struct inode *target);
+int gofer_unlink(struct inode *dir, const char *name, struct inode *victim);
+int gofer_rmdir(struct inode *dir, const char *name, struct inode *victim);
+int gofer_rename(struct inode *old_dir, const char *old_name, struct inode *inode, struct inode *new_dir,
+		 const char *new_name, struct inode *replaced, unsigned flags);
+
+/* readdir.c */
+extern const struct file_ops gofer_dir_fops;
+void listing_put(struct listing *l);
+
+/* prefetch.c: takes the inode reference over. */
+void prefetch_add(struct gofer_inode *dir, const char *name, struct inode *inode);
+/* Takes what is known of the name: true with *ret_inode (reference, or NULL: does not exist). */
+bool prefetch_take(struct gofer_inode *dir, const char *name, struct inode **ret_inode);
+/* Forgets one name (NULL: all) of dir, whose entries changed or which goes away. */
+void prefetch_drop(struct gofer_inode *dir, const char *name);
+void prefetch_drop_all(struct gofer_sb *fs);
+
+/* file.c */
+extern const struct file_ops gofer_file_fops;
+int gofer_open(struct inode *i, struct file *f);
+/* Keeps a descriptor that came along with another answer, or closes it. */
+void gofer_handle_offer(struct gofer_inode *gi, int fd, bool writable);
+/* Closes the inode's descriptors; it is going away. */
+void gofer_handles_close(struct gofer_inode *gi);
+/* A descriptor to ask the host by, valid while the returned pin is held; -1 when none is open. */
+int gofer_handle_pin(struct gofer_inode *gi, bool write);
+void gofer_handle_unpin(struct gofer_inode *gi);
+
+/* frames.c: the pages of a host file. */
+struct host_frames;
+extern const struct mappable_ops gofer_mappable_ops;
+/* Tells the pages which descriptor to use from now on (-1: none). */
+void host_frames_set_fd(struct host_frames *hf, int fd, bool writable);
+void host_frames_put(struct host_frames *hf);
+
+#endif

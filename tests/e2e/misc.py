@@ -1,0 +1,156 @@
+"""spec, features, events, logs, help, do, hooks, cgroups."""
+import glob
+import json
+import os
+
+from cases import Skip, expect, expect_refused, until
+from e2e import registry
+from e2e.lifecycle import created
+
+case = registry.case
+
+
+@case()
+def version_and_help(env, root):
+    result = expect(env.runsc("--version"))
+    lines = result.out.splitlines()
+    assert len(lines) == 2 and lines[0].startswith("runsc version ") and lines[1].startswith("spec: "), lines
+    for command in ("create", "start", "run", "exec", "state", "list", "ps", "kill", "delete", "pause",
+                    "resume", "wait", "events", "spec", "features", "do"):
+        expect(env.runsc(command, "--help"), 0, has="usage")
+    expect(env.runsc("help", "syscalls"), 0, has="openat")
+    expect(env.runsc("help", "platforms"), 0, has="ptrace")
+
+
+@case()
+def bad_command_line(env, root):
+    for argv in (["nonsense"], ["run"], ["run", "--no-such-option", "x"], ["state"], ["state", "a", "b"],
+                 ["list", "--format", "xml"]):
+        result = env.runsc(*argv)
+        assert result.status != 0 and result.err and not result.out, result
+    assert env.runsc("list", flags=["--platform", "abacus"]).status != 0
+    assert env.runsc("list", flags=["--nothing"]).status != 0
+
+
+@case()
+def spec_makes_a_bundle_that_runs(env, root):
+    bundle = env.dir + "/made"
+    os.mkdir(bundle)
+    os.symlink(root, bundle + "/rootfs")
+    expect(env.runsc("spec", "--bundle", bundle))
+    with open(bundle + "/config.json") as f:
+        config = json.load(f)
+    expect_refused(env.runsc("spec", "--bundle", bundle), "exists")
+    config["process"]["terminal"] = False
+    config["process"]["args"] = ["echo", "from spec"]
+    config["root"]["path"] = root
+    with open(bundle + "/config.json", "w") as f:
+        json.dump(config, f)
+    expect(env.runsc("run", "--bundle", bundle, env.new_id()), 0, "from spec\n")
+
+
+@case()
+def features_is_json(env, root):
+    features = json.loads(expect(env.runsc("features")).out)
+    assert "ociVersionMax" in features and "linux" in features, features.keys()
+
+
+@case()
+def events_stats(env, root):
+    cid, _ = created(env, root)
+    expect(env.runsc("start", cid))
+    event = json.loads(expect(env.runsc("events", "--stats", cid)).out)
+    assert event["type"] == "stats" and event["id"] == cid, event
+    assert event["data"]["pids"]["current"] >= 1, event
+    assert event["data"]["memory"]["usage"]["usage"] > 0, event
+    expect(env.runsc("delete", "--force", cid))
+
+
+@case()
+def log_json_lines(env, root):
+    log = env.dir + "/log.json"
+    result = env.runsc("run", "--bundle", env.dir + "/none", "x",
+                       flags=["--log", log, "--log-format", "json"])
+    assert result.status != 0
+    with open(log) as f:
+        lines = [json.loads(line) for line in f]
+    assert lines and lines[-1]["level"] == "error" and "none" in lines[-1]["msg"], lines
+    assert "time" in lines[-1]
+
+
+@case()
+def debug_log_and_strace(env, root):
+    os.mkdir(env.dir + "/logs")
+    bundle = env.bundle(["/bin/echo", "hi"], root)
+    expect(env.runsc("run", "--bundle", bundle, env.new_id(),
+                     flags=["--strace", "--debug", "--debug-log", env.dir + "/logs/"]), 0, "hi\n")
+    text = ""
+    for path in glob.glob(env.dir + "/logs/*"):
+        with open(path, errors="replace") as f:
+            text += f.read()
+    assert "execve" in text and 'write(' in text and "hi" in text, text[-2000:]
+
+
+@case()
+def do_runs_over_the_host(env, root):
+    expect(env.runsc("do", "--", "/bin/sh", "-c", "echo $0 from do; exit 4"), 4, "/bin/sh from do\n")
+    marker = "/var/tmp/.runsc-do-%d" % os.getpid()
+    try:
+        expect(env.runsc("do", "--", "/bin/sh", "-c", "echo x >%s && cat %s" % (marker, marker)), 0, "x\n")
+        assert not os.path.exists(marker), "a write of the sandbox reached the host"
+    finally:
+        if os.path.exists(marker):
+            os.unlink(marker)
+    expect(env.runsc("do", "--", "no-such-program"), 127)
+    expect(env.runsc("do", "--", "cat", stdin="piped"), 0, "piped")
+
+
+@case()
+def hooks_run_in_order(env, root):
+    log = env.dir + "/hooks"
+
+    def edit(config):
+        def hook(name):
+            return [{"path": "/bin/sh", "args": ["sh", "-c", "cat >/dev/null; echo %s >>%s" % (name, log)]}]
+        config["hooks"] = {k: hook(k) for k in ("createRuntime", "poststart", "poststop")}
+    bundle = env.bundle(["/bin/true"], root, edit=edit)
+    expect(env.runsc("run", "--bundle", bundle, env.new_id()))
+    until(lambda: os.path.exists(log) and len(open(log).readlines()) == 3, what="three hooks")
+    with open(log) as f:
+        assert f.read() == "createRuntime\npoststart\npoststop\n"
+
+
+@case()
+def failing_hook_stops_create(env, root):
+    def edit(config):
+        config["hooks"] = {"createRuntime": [{"path": "/bin/false"}]}
+    bundle = env.bundle(["/bin/echo", "never"], root, edit=edit)
+    expect_refused(env.runsc("run", "--bundle", bundle, env.new_id()), "hook")
+
+
+@case()
+def cgroup_limits(env, root):
+    if not os.path.isdir("/sys/fs/cgroup/pids") and not os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
+        raise Skip("no cgroups")
+    path = "/tests-%s" % os.path.basename(env.dir)
+
+    def edit(config):
+        config["linux"]["cgroupsPath"] = path
+        config["linux"]["resources"] = {"pids": {"limit": 500}, "memory": {"limit": 512 << 20}}
+    cid, pid = created(env, root, edit=edit)
+    with open("/proc/%d/cgroup" % pid) as f:
+        text = f.read()
+    assert path in text, text
+    for found in glob.glob("/sys/fs/cgroup/pids%s/pids.max" % path):
+        with open(found) as f:
+            assert f.read().strip() == "500"
+    expect(env.runsc("delete", "--force", cid))
+
+
+@case()
+def null_platform_says_why(env, root):
+    bundle = env.bundle(["/bin/true"], root)
+    import sandbox
+    result = sandbox.run([env.runsc_path, "--root", env.state, "--platform", "kvm", "run", "--bundle",
+                          bundle, env.new_id()])
+    expect_refused(result, "kvm")

@@ -70,6 +70,11 @@ struct pcontext {
 	_Atomic uint32_t interrupted; /* set by platform_interrupt, taken by platform_switch */
 };
 
+/* A backend that was opened; its own state follows. */
+struct platform {
+	const struct platform_ops *ops;
+};
+
 /*
  * An address space is a cache of the mm's mappings: it may lose any of them at any time (host limits
  * on the number of mappings), and the guest then faults again. mm must answer a fault on a page that
@@ -112,9 +117,9 @@ struct platform_ops {
 	 * caller serialises calls on one address space (mm lock) and may be any thread, whether or not
 	 * other guest threads run in it; self is the calling task's context, or NULL. A change that
 	 * the host refuses leaves its range unmapped; PROTECT of a range with holes may unmap it.
-	 * A host_fd may be closed once a later call has replaced or unmapped its range. 0 or -ENOMEM
-	 * (nothing was changed). */
-	int (*aspace_update)(struct aspace *as, struct pcontext *self, const struct aspace_op *op, size_t count);
+	 * A host_fd may be closed once a later call has replaced or unmapped its range. Cannot
+	 * fail. */
+	void (*aspace_update)(struct aspace *as, struct pcontext *self, const struct aspace_op *op, size_t count);
 
 	/* Sees to it that one more context can be switched into as. Called by the task whose context self
 	 * runs in as and is stopped, once for each new guest thread (clone with CLONE_VM, vfork),

@@ -8,10 +8,6 @@
 
 #include "platform/platform.h"
 
-struct null_platform {
-	int unused;
-};
-
 static int null_probe(char *why, size_t why_size)
 {
 	(void)why, (void)why_size;
@@ -20,12 +16,13 @@ static int null_probe(char *why, size_t why_size)
 
 static int null_open(int memory_fd, struct platform **ret_platform)
 {
-	struct null_platform *p = calloc(1, sizeof(*p));
+	struct platform *p = calloc(1, sizeof(*p));
 
 	(void)memory_fd;
 	if (!p)
 		return -ENOMEM;
-	*ret_platform = (struct platform *)(void *)p;
+	p->ops = &platform_null;
+	*ret_platform = p;
 	return 0;
 }
 
@@ -50,10 +47,9 @@ static void null_aspace_free(struct aspace *as)
 	free(as);
 }
 
-static int null_aspace_update(struct aspace *as, struct pcontext *self, const struct aspace_op *op, size_t count)
+static void null_aspace_update(struct aspace *as, struct pcontext *self, const struct aspace_op *op, size_t count)
 {
 	(void)as, (void)self, (void)op, (void)count;
-	return 0;
 }
 
 static int null_aspace_reserve(struct aspace *as, struct pcontext *self)

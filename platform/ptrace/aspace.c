@@ -24,12 +24,15 @@ int pt_aspace_new(struct platform *platform, struct aspace **ret_as)
 
 	if (!as)
 		return -ENOMEM;
-	as->slot = args_slot_new(p);
+	as->op_room = 16;
+	as->op = calloc(as->op_room, sizeof(*as->op));
+	as->slot = as->op ? args_slot_new(p) : NULL;
 	if (!as->slot) {
+		free(as->op);
 		free(as);
 		return -ENOMEM;
 	}
-	as->pub.ops = p->ops;
+	as->pub.ops = p->pub.ops;
 	as->pub.platform = platform;
 	as->refs = 1;
 	mutex_init(&as->mu, 0);
@@ -81,14 +84,24 @@ static bool op_continues(const struct aspace_op *a, const struct aspace_op *b)
 					      a->offset + a->size == b->offset));
 }
 
-static int queue_locked(struct pt_aspace *as, const struct aspace_op *op, size_t count)
+/*
+ * Appends changes. Without memory for them everything is dropped instead, which is always allowed: the
+ * guest faults its pages in again.
+ */
+static void queue_locked(struct pt_aspace *as, const struct aspace_op *op, size_t count)
 {
 	if (as->op_room - as->op_count < count) {
 		size_t room = MAX(as->op_room * 2, as->op_count + count + 16);
 		struct aspace_op *grown = reallocarray(as->op, room, sizeof(*grown));
 
-		if (!grown)
-			return -ENOMEM;
+		if (!grown) {
+			as->op_count = 1;
+			as->op[0] = (struct aspace_op){ .kind = ASPACE_UNMAP,
+							.addr = STUB_GUEST_MIN,
+							.size = STUB_REQ + 4096 - STUB_GUEST_MIN };
+			atomic_store(&as->pending, 1);
+			return;
+		}
 		as->op = grown;
 		as->op_room = room;
 	}
@@ -99,16 +112,16 @@ static int queue_locked(struct pt_aspace *as, const struct aspace_op *op, size_t
 			as->op[as->op_count++] = op[i];
 	}
 	atomic_store(&as->pending, 1);
-	return 0;
 }
 
 static void clear_locked(struct pt_aspace *as)
 {
 	as->op_count = 0;
 	if (as->op_room > 4096) {
-		free(as->op);
-		as->op = NULL;
-		as->op_room = 0;
+		struct aspace_op *less = reallocarray(as->op, 16, sizeof(*less));
+
+		as->op = less ? less : as->op;
+		as->op_room = less ? 16 : as->op_room;
 	}
 	atomic_store(&as->pending, 0);
 	if (atomic_load(&as->waiters))
@@ -277,20 +290,18 @@ static void shoot_down_locked(struct pt_aspace *as)
 }
 
 /* platform_ops.aspace_update: queued when nobody runs; else applied by self's stub or by who runs. */
-int pt_aspace_update(struct aspace *pub, struct pcontext *self, const struct aspace_op *op, size_t count)
+void pt_aspace_update(struct aspace *pub, struct pcontext *self, const struct aspace_op *op, size_t count)
 {
 	struct pt_aspace *as = pt_aspace(pub);
 	struct pt_context *ctx = self ? pt_context(self) : NULL;
-	int err;
 
 	GUARD(mutex, &as->mu);
-	err = queue_locked(as, op, count);
-	if (err < 0 || atomic_load(&as->running) == 0)
-		return err;
+	queue_locked(as, op, count);
+	if (atomic_load(&as->running) == 0)
+		return;
 	if (ctx && ctx->as == as && atomic_load(&ctx->pid) && drain_with(as, ctx) == 0)
-		return 0;
+		return;
 	shoot_down_locked(as);
-	return 0;
 }
 
 /* platform_ops.aspace_reserve: clones a parked thread off self's stub. 0, -ENOMEM, -ESRCH, -EAGAIN. */
@@ -343,11 +354,7 @@ int pt_aspace_attach(struct pt_aspace *as, struct pt_context *ctx)
 		as->born = true;
 		const struct aspace_op mailbox = { .kind = ASPACE_UNMAP, .addr = STUB_REQ, .size = 4096 };
 
-		err = queue_locked(as, &mailbox, 1);
-		if (err < 0) {
-			kill(pid, SIGKILL);
-			return err;
-		}
+		queue_locked(as, &mailbox, 1);
 	} else {
 		log_error("ptrace: no thread was reserved for a new context");
 		return -ESRCH;

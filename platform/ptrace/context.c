@@ -40,7 +40,7 @@ int pt_context_new(struct platform *platform, struct pcontext **ret_ctx)
 	if (!ctx)
 		return -ENOMEM;
 	ctx->platform = pt_platform(platform);
-	ctx->pub.ops = ctx->platform->ops;
+	ctx->pub.ops = ctx->platform->pub.ops;
 	ctx->pub.regs_valid = ctx->pub.regs_dirty = true;
 	list_init(&ctx->link);
 	cpu_start(ctx);

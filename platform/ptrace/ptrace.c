@@ -46,7 +46,7 @@ static int pt_open(int memory_fd, struct platform **ret_platform)
 	(void)memory_fd; /* changes name their file */
 	if (!p)
 		return -ENOMEM;
-	p->ops = &platform_ptrace;
+	p->pub.ops = &platform_ptrace;
 	mutex_init(&p->mu, 0);
 	mutex_init(&p->zygote_mu, 0);
 	list_init(&p->slots);
@@ -57,10 +57,10 @@ static int pt_open(int memory_fd, struct platform **ret_platform)
 	signal(SIGCHLD, SIG_IGN);
 	err = p->code_fd < 0 || p->args_fd < 0 ? -errno : zygote_start(p);
 	if (err < 0) {
-		pt_close((struct platform *)(void *)p);
+		pt_close(&p->pub);
 		return err;
 	}
-	*ret_platform = (struct platform *)(void *)p;
+	*ret_platform = &p->pub;
 	return 0;
 }
 
@@ -76,10 +76,10 @@ static int self_test(struct platform *p, int code_fd, const char **ret_step)
 
 	*ret_step = "an address space cannot be made";
 	err = pt_aspace_new(p, &as);
-	if (err == 0)
-		err = pt_aspace_update(as, NULL, &map, 1);
-	if (err == 0)
+	if (err == 0) {
+		pt_aspace_update(as, NULL, &map, 1);
 		err = pt_context_new(p, &ctx);
+	}
 	if (err == 0) {
 		ctx->regs.rip = page;
 		*ret_step = "a traced process cannot run (is ptrace forbidden here?)";

@@ -38,7 +38,7 @@ struct args_slot {
 };
 
 struct pt_platform {
-	const struct platform_ops *ops;
+	struct platform pub;
 	int code_fd, args_fd;     /* const */
 	pid_t zygote;             /* const */
 	struct stub_req *req;     /* protected by zygote_mu */
@@ -96,7 +96,7 @@ static inline struct pt_aspace *pt_aspace(struct aspace *as)
 
 static inline struct pt_platform *pt_platform(struct platform *p)
 {
-	return (struct pt_platform *)(void *)p;
+	return container_of(p, struct pt_platform, pub);
 }
 
 /* Address of a stub.S symbol in every stub. */
@@ -125,7 +125,7 @@ size_t stub_fpu_initial(void *buf, size_t size);
 /* aspace.c */
 int pt_aspace_new(struct platform *platform, struct aspace **ret_as);
 void pt_aspace_free(struct aspace *as);
-int pt_aspace_update(struct aspace *as, struct pcontext *self, const struct aspace_op *op, size_t count);
+void pt_aspace_update(struct aspace *as, struct pcontext *self, const struct aspace_op *op, size_t count);
 int pt_aspace_reserve(struct aspace *as, struct pcontext *self);
 size_t pt_aspace_stub_pids(struct aspace *as, int32_t *pids, size_t count);
 int pt_aspace_enter(struct pt_aspace *as, struct pt_context *ctx);

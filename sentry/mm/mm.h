@@ -14,6 +14,15 @@
 
 struct mm;
 struct file;
+
+/* What mm needs from open files, which live above it; defined in sentry/syscalls/sys_mm.c. */
+struct mm_file_ops {
+	struct file *(*get)(struct file *f);
+	void (*put)(struct file *f);
+	int (*mmap)(struct file *f, bool shared, uint32_t prot, struct mappable **ret); /* file_mmap */
+};
+extern const struct mm_file_ops mm_file_ops;
+
 struct mm_limits { uint64_t as, data, stack, memlock; }; /* soft rlimits, bytes */
 
 /* Starts the memory file and the mm subsystem; boot only, before the filter. */
@@ -54,6 +63,14 @@ int64_t mm_mremap(struct mm *mm, uint64_t old_addr, uint64_t old_size, uint64_t 
 int64_t mm_brk(struct mm *mm, uint64_t addr, const struct mm_limits *limits);
 void mm_set_brk(struct mm *mm, uint64_t start); /* exec: start of the heap */
 int mm_madvise(struct mm *mm, uint64_t addr, uint64_t size, int advice);
+int mm_msync(struct mm *mm, uint64_t addr, uint64_t size, int flags);
+/* mincore(2): one byte for each page into vec; addr and size page aligned, size at most 16 MiB. */
+int mm_mincore(struct mm *mm, uint64_t addr, uint64_t size, uint8_t *vec);
+/* mlock2(2), munlock(2), mlockall(2), munlockall(2): flags MLOCK_ONFAULT, MCL_*. capable: CAP_IPC_LOCK. */
+int mm_mlock(struct mm *mm, uint64_t addr, uint64_t size, bool lock, bool onfault, uint64_t limit, bool capable);
+int mm_mlockall(struct mm *mm, int flags, uint64_t limit, bool capable);
+/* clone(CLONE_VM), vfork: see platform.h aspace_reserve. self: the calling task's context. */
+int mm_reserve_context(struct mm *mm, struct pcontext *self);
 
 /* Physical identity of a futex word: same key for the same frame or file page. */
 struct futex_key { uint64_t a, b; uint32_t offset; bool shared; };

@@ -41,9 +41,9 @@ static struct box box_new(const void *code, size_t size)
 
 	memset(memory, 0xf4, 4096);
 	memcpy(memory, code, size);
-	if (ops->aspace_new(platform, &b.as) < 0 || ops->aspace_update(b.as, NULL, op, 2) < 0 ||
-	    ops->context_new(platform, &b.ctx) < 0)
+	if (ops->aspace_new(platform, &b.as) < 0 || ops->context_new(platform, &b.ctx) < 0)
 		exit(1);
+	ops->aspace_update(b.as, NULL, op, 2);
 	b.ctx->regs.rip = CODE;
 	b.ctx->regs.rsp = DATA + 65536;
 	platform_regs_dirty(b.ctx);

@@ -1,0 +1,294 @@
+/* Life of an address space: birth, fork, death, and the facts that exec leaves in it. */
+#include "sentry/mm/mm.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "sentry/core/random.h"
+#include "sentry/mm/mm_priv.h"
+
+#define STACK_AREA (32ull << 30) /* below the top: room for the stack and its random place */
+#define MMAP_RANDOM_PAGES (1ull << 28)
+
+enum { FORK_MAP_MAX = 192 }; /* runs mapped into a child before it runs */
+
+struct platform *mm_platform;
+const struct platform_ops *mm_platform_ops;
+_Thread_local struct pcontext *mm_self;
+
+int mm_init(struct platform *platform, struct memfile *mf)
+{
+	BUG_ON(mf != main_memfile);
+	mm_platform = platform;
+	mm_platform_ops = platform->ops;
+	raw_init();
+	return 0;
+}
+
+/* Takes mm->mu. */
+void mm_lock(struct mm *mm)
+{
+	mutex_lock(&mm->mu);
+}
+
+/* Releases mm->mu, then drops the files of removed vmas: their last put may take locks ranked above. */
+void mm_unlock(struct mm *mm)
+{
+	struct vma *dead = mm->vma_dead, *next;
+
+	mm->vma_dead = NULL;
+	mutex_unlock(&mm->mu);
+	for (; dead; dead = next) {
+		next = dead->spare;
+		if (dead->mappable)
+			dead->mappable->ops->put(dead->mappable);
+		if (dead->file)
+			mm_file_ops.put(dead->file);
+		free(dead);
+	}
+}
+
+uint64_t mm_task_size(void)
+{
+	return mm_platform_ops->max_addr;
+}
+
+void mm_set_self(struct pcontext *self)
+{
+	mm_self = self;
+	if (self)
+		raw_thread_init();
+}
+
+int mm_new(struct mm **ret_mm)
+{
+	struct mm *mm = calloc(1, sizeof(*mm));
+	uint64_t pages;
+	int err;
+
+	if (!mm)
+		return -ENOMEM;
+	err = mm_platform_ops->aspace_new(mm_platform, &mm->as);
+	if (err < 0) {
+		free(mm);
+		return err;
+	}
+	mm->umem.ops = &mm_umem_ops;
+	refcount_init(&mm->refs, 1);
+	mutex_init(&mm->mu, LOCK_MM);
+	mutex_init(&mm->pmu, LOCK_PMA);
+	random_fill(&pages, sizeof(pages));
+	mm->mmap_base = mm_platform_ops->max_addr - STACK_AREA - pages % MMAP_RANDOM_PAGES * PAGE;
+	mm->stack_limit = 8 << 20;
+	mm->dumpable = 1;
+	*ret_mm = mm;
+	return 0;
+}
+
+struct mm *mm_get(struct mm *mm)
+{
+	refcount_get(&mm->refs);
+	return mm;
+}
+
+void mm_put(struct mm *mm)
+{
+	struct pma *p;
+	struct vma *v;
+
+	if (!mm || !refcount_put(&mm->refs))
+		return;
+	/* No context runs in the space any more: freeing it first makes every unmapping needless. */
+	mm_platform_ops->aspace_free(mm->as);
+	mm_lock(mm);
+	mutex_lock(&mm->pmu);
+	while ((p = pma_from(mm, 0)))
+		pma_remove(mm, p);
+	mutex_unlock(&mm->pmu);
+	while ((v = vma_from(mm, 0)))
+		vma_remove(mm, v);
+	mm_unlock(mm);
+	vma_spares_free(mm);
+	pma_spares_free(mm);
+	if (mm->exe)
+		mm_file_ops.put(mm->exe);
+	mutex_fini(&mm->pmu);
+	mutex_fini(&mm->mu);
+	free(mm);
+}
+
+struct umem *mm_umem(struct mm *mm)
+{
+	return &mm->umem;
+}
+
+struct aspace *mm_aspace(struct mm *mm)
+{
+	return mm->as;
+}
+
+int mm_reserve_context(struct mm *mm, struct pcontext *self)
+{
+	return mm_platform_ops->aspace_reserve(mm->as, self);
+}
+
+/* ---- fork ---- */
+
+static int fork_vma(struct mm *child, const struct vma *v)
+{
+	struct vma *c;
+
+	if (v->flags & VMA_DONTFORK)
+		return 0;
+	if (vma_reserve(child, 1) < 0)
+		return -ENOMEM;
+	c = vma_take(child);
+	*c = *v;
+	c->mm = child;
+	c->spare = NULL;
+	c->flags &= (uint16_t)~VMA_LOCKED; /* mlock(2): not inherited */
+	if (c->mappable)
+		c->mappable->ops->get(c->mappable);
+	if (c->file)
+		mm_file_ops.get(c->file);
+	vma_insert(child, c);
+	return 0;
+}
+
+/* Shares one run: the child gets the same frames, and private ones become copy-on-write in both. */
+static int fork_pma(struct mm *child, struct pma *p, uint64_t start, uint64_t end, struct mm_ops *parent_ops,
+		    struct mm_ops *child_ops, bool map)
+{
+	struct frame_run run = { p->ff, p->offset + (start - p->start), end - start };
+	struct pma *c;
+
+	if (pma_reserve(child, 1) < 0)
+		return -ENOMEM;
+	if ((p->flags & PMA_OWNED) && (p->flags & PMA_WRITE)) {
+		p->flags &= (uint8_t)~PMA_WRITE;
+		if (p->prot & PROT_WRITE)
+			ops_protect(parent_ops, p);
+	}
+	run.ff->ops->get(run.ff, run.offset, run.size);
+	pma_insert(child, start, &run, p->prot, p->flags & (PMA_OWNED | PMA_WRITE));
+	c = pma_find(child, start);
+	if (map)
+		ops_map(child_ops, c, false);
+	return 0;
+}
+
+static int fork_pmas(struct mm *mm, struct mm *child)
+{
+	struct mm_ops parent_ops, child_ops;
+	unsigned int count = 0;
+	struct pma *p;
+	int err = 0;
+
+	GUARD(mutex, &mm->pmu);
+	mutex_lock_nested(&child->pmu);
+	ops_init(&parent_ops, mm);
+	ops_init(&child_ops, child);
+	for (p = pma_from(mm, 0); p && err == 0; p = pma_next(p)) {
+		struct vma *v = vma_from(mm, p->start);
+
+		/* a run may span vmas that differ in what fork does with them */
+		for (; v && v->start < p->end && err == 0; v = vma_next(v)) {
+			if (v->flags & (VMA_DONTFORK | VMA_WIPEONFORK))
+				continue;
+			err = fork_pma(child, p, MAX(p->start, v->start), MIN(p->end, v->end), &parent_ops,
+				       &child_ops, count++ < FORK_MAP_MAX);
+		}
+	}
+	ops_flush(&child_ops);
+	ops_flush(&parent_ops);
+	mutex_unlock(&child->pmu);
+	return err;
+}
+
+int mm_fork(struct mm *mm, struct pcontext *self, struct mm **ret_mm)
+{
+	struct mm *child;
+	struct vma *v;
+	int err = mm_new(&child);
+
+	(void)self; /* changes go through the context set by mm_set_self */
+	if (err < 0)
+		return err;
+	mm_lock(mm);
+	mutex_lock_nested(&child->mu);
+	for (v = vma_from(mm, 0); v && err == 0; v = vma_next(v))
+		err = fork_vma(child, v);
+	if (err == 0)
+		err = fork_pmas(mm, child);
+	child->mmap_base = mm->mmap_base;
+	child->brk_start = mm->brk_start;
+	child->brk = mm->brk;
+	child->stack_limit = mm->stack_limit;
+	child->dumpable = mm->dumpable;
+	child->info = mm->info;
+	child->exe = mm->exe ? mm_file_ops.get(mm->exe) : NULL;
+	mm_unlock(child);
+	mm_unlock(mm);
+	if (err < 0) {
+		mm_put(child);
+		return err;
+	}
+	*ret_mm = child;
+	return 0;
+}
+
+/* ---- exec's facts ---- */
+
+void mm_set_info(struct mm *mm, const struct mm_info *info, struct file *exe)
+{
+	struct file *old;
+
+	mm_lock(mm);
+	mm->info = *info;
+	old = mm->exe;
+	mm->exe = exe ? mm_file_ops.get(exe) : NULL;
+	mm_unlock(mm);
+	if (old)
+		mm_file_ops.put(old);
+}
+
+void mm_get_info(struct mm *mm, struct mm_info *ret)
+{
+	GUARD(mm, mm);
+	*ret = mm->info;
+	ret->start_brk = mm->brk_start;
+	ret->brk = mm->brk;
+}
+
+struct file *mm_exe(struct mm *mm)
+{
+	GUARD(mm, mm);
+	return mm->exe ? mm_file_ops.get(mm->exe) : NULL;
+}
+
+int mm_set_exe(struct mm *mm, struct file *exe)
+{
+	struct file *old;
+
+	mm_lock(mm);
+	old = mm->exe;
+	mm->exe = mm_file_ops.get(exe);
+	mm_unlock(mm);
+	if (old)
+		mm_file_ops.put(old);
+	return 0;
+}
+
+uint8_t mm_dumpable(struct mm *mm)
+{
+	GUARD(mm, mm);
+	return mm->dumpable;
+}
+
+void mm_set_dumpable(struct mm *mm, uint8_t value)
+{
+	GUARD(mm, mm);
+	mm->dumpable = value;
+}

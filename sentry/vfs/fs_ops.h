@@ -193,6 +193,9 @@ struct file_ops {
 	int (*fsync)(struct file *f, bool datasync);	     /* default: 0 for inodes with data, -EINVAL for streams */
 	int (*fallocate)(struct file *f, int mode, int64_t offset, int64_t size); /* default: -EOPNOTSUPP */
 	int (*set_flags)(struct file *f, int flags);	     /* told of F_SETFL; default: nothing */
+	/* fcntl(2) commands of this kind of file: F_SETPIPE_SZ, F_GETPIPE_SZ, F_ADD_SEALS, F_GET_SEALS. Default:
+	 * -EINVAL. */
+	int64_t (*fcntl)(struct file *f, int cmd, uint64_t arg, struct umem *um);
 	/* copy_file_range(2) within one file system; result may be short. Default: a loop through a buffer. */
 	int64_t (*copy_range)(struct file *in, int64_t in_pos, struct file *out, int64_t out_pos, uint64_t size);
 	/* open(2) of a fifo without O_NONBLOCK: 0, or -EAGAIN until the other end is there (wait on waitq). */

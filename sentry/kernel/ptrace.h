@@ -7,6 +7,10 @@
 /* Do system-call entry and exit stop now? Prepares the stop; the caller goes to RUN_PTRACE_STOP. */
 bool ptrace_syscall_entry(struct task *t);
 bool ptrace_syscall_exit(struct task *t);
+/* SECCOMP_RET_TRACE: a stop is prepared (true) or there is no tracer for it. Behind the stop passed says
+ * once that the call may go on. */
+bool ptrace_seccomp(struct task *t, uint32_t data);
+bool ptrace_seccomp_passed(struct task *t);
 /* Event stops (PTRACE_EVENT_*): true when the tracer asked for it and a stop is prepared. */
 bool ptrace_event(struct task *t, int event, uint64_t message);
 /* Signal-delivery stop: takes info over; afterwards ptrace_injected gives what to deliver. */

@@ -106,6 +106,12 @@ void thread_group_set_pgrp_locked(struct thread_group *tg, struct process_group 
 	process_group_put_locked(old);
 }
 
+struct process_group *process_group_of(struct thread_group *tg)
+{
+	GUARD(mutex, &taskset_mu);
+	return tg->pgrp ? process_group_get(tg->pgrp) : NULL;
+}
+
 struct process_group *process_group_find_locked(struct pid_ns *ns, int32_t pgid)
 {
 	struct pid *p = pid_find_locked(ns, pgid);

@@ -158,7 +158,22 @@ bool signal_wanted_locked(struct task *t)
 {
 	mutex_assert_held(&taskset_mu);
 	return t->killed || t->stop_pending || ptrace_trap_pending_locked(t) ||
-	       ((t->pending.set | t->tg->pending.set) & ~t->blocked);
+	       ((t->pending.set | t->tg->pending.set) & ~(t->blocked & ~t->waited));
+}
+
+void signal_wait_begin(struct task *t, sigset_kernel set)
+{
+	GUARD(mutex, &taskset_mu);
+	t->waited = set & ~SIGMASK_UNBLOCKABLE;
+	if ((t->pending.set | t->tg->pending.set) & t->waited)
+		t->interrupt = true;
+}
+
+void signal_wait_end(struct task *t)
+{
+	GUARD(mutex, &taskset_mu);
+	t->waited = 0;
+	t->interrupt = true;
 }
 
 bool signal_pending(struct task *t)
@@ -195,7 +210,7 @@ static bool ignored_by(struct task *t, int signo, bool from_above)
 
 	if (t->tracer && signo != SIGKILL)
 		return false;
-	if (t->blocked & SIGMASK(signo))
+	if ((t->blocked | t->waited) & SIGMASK(signo))
 		return false;
 	if (handler == HANDLER_IGN)
 		return true;
@@ -271,7 +286,7 @@ static void prepare_locked(struct thread_group *tg, int signo)
 
 static bool wants(const struct task *t, int signo)
 {
-	return !t->exited && !(t->blocked & SIGMASK(signo)) && !t->killed;
+	return !t->exited && !(t->blocked & ~t->waited & SIGMASK(signo)) && !t->killed;
 }
 
 /* The signal is queued: picks who takes it and cuts a fatal one short. */
@@ -294,6 +309,7 @@ static void complete_locked(struct task *t, struct thread_group *tg, int signo, 
 		return;
 	if (signo == SIGKILL ||
 	    (tg->handlers->action[signo - 1].handler == HANDLER_DFL && !target->tracer &&
+	     !(target->waited & SIGMASK(signo)) &&
 	     signal_default_action(signo) == SIGDFL_TERM && !signal_unkillable(tg))) {
 		signal_group_exit_locked(tg, (uint32_t)signo);
 		return;
@@ -569,6 +585,37 @@ void signal_exec_locked(struct task *t)
 
 		*a = (struct guest_sigaction){ .handler = a->handler == HANDLER_IGN ? HANDLER_IGN : HANDLER_DFL };
 	}
+}
+
+void signal_action(struct task *t, int signo, const struct guest_sigaction *act, struct guest_sigaction *ret_old)
+{
+	struct guest_sigaction *a;
+	struct task *it;
+
+	GUARD(mutex, &taskset_mu);
+	a = &t->tg->handlers->action[signo - 1];
+	*ret_old = *a;
+	if (!act)
+		return;
+	*a = *act;
+	if (a->handler != HANDLER_IGN &&
+	    !(a->handler == HANDLER_DFL && signal_default_action(signo) == SIGDFL_IGNORE))
+		return;
+	sigqueue_remove(&t->tg->pending, SIGMASK(signo));
+	list_for_each(it, &t->tg->tasks, group_node)
+		sigqueue_remove(&it->pending, SIGMASK(signo));
+}
+
+bool thread_group_in(struct thread_group *tg, const struct process_group *pg)
+{
+	GUARD(mutex, &taskset_mu);
+	return tg->pgrp == pg;
+}
+
+bool thread_group_dead(struct thread_group *tg)
+{
+	GUARD(mutex, &taskset_mu);
+	return tg->zombie || tg->reaped;
 }
 
 /* SIGCHLD (or clone's choice) for a stop, continuation or death of tg to its parent. taskset_mu. */

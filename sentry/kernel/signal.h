@@ -83,6 +83,9 @@ bool signal_permitted(struct task *from, struct thread_group *tg, int signo);
 bool signal_pending(struct task *t);
 /* Takes one pending signal in set (task's, then group's); 0 when none. For sigtimedwait and signalfd. */
 int signal_dequeue(struct task *t, sigset_kernel set, struct guest_siginfo *ret_info);
+/* sigtimedwait(2) sleeps between these: signals of set wake it though they are blocked. Current task. */
+void signal_wait_begin(struct task *t, sigset_kernel set);
+void signal_wait_end(struct task *t);
 sigset_kernel signal_pending_set(struct task *t);
 void signal_set_mask(struct task *t, sigset_kernel mask); /* current only; re-evaluates pending */
 /* For ppoll, pselect, epoll_pwait, sigsuspend: installs mask until the call ends; the old mask comes back
@@ -90,6 +93,11 @@ void signal_set_mask(struct task *t, sigset_kernel mask); /* current only; re-ev
  * ended without -EINTR or a restart code; otherwise the exit path does it. */
 void signal_mask_replace(struct task *t, sigset_kernel mask);
 void signal_mask_restore(struct task *t);
+/* sigaction(2): sets (new may be NULL) and returns the old action; drops signals that are ignored now. */
+void signal_action(struct task *t, int signo, const struct guest_sigaction *act, struct guest_sigaction *ret_old);
+/* Is tg a member of pg now? Has it died? Take taskset_mu. */
+bool thread_group_in(struct thread_group *tg, const struct process_group *pg);
+bool thread_group_dead(struct thread_group *tg);
 /* signalfd readiness: woken with POLLIN when a signal becomes pending for t. */
 struct waitq *signal_waitq(struct task *t);
 /* Does the calling task's tty access need SIGTTIN/SIGTTOU? see sentry/fs/devpts */

@@ -173,6 +173,7 @@ struct task {
 
 	/* signals */
 	sigset_kernel blocked;		/* owner writes under taskset */
+	sigset_kernel waited;		/* taskset: sigtimedwait takes these instead of handlers */
 	sigset_kernel saved_mask;	/* private: restored after sigsuspend, ppoll... */
 	bool restore_mask;
 	struct sigqueue pending;	/* taskset */
@@ -251,6 +252,8 @@ void process_group_put(struct process_group *pg); /* takes taskset_mu when it is
 DEFINE_AUTO(process_group_put, struct process_group *)
 /* A reference; NULL when there is none. Takes taskset_mu. */
 struct process_group *process_group_find(struct pid_ns *ns, int32_t pgid);
+/* The group of tg, a reference; NULL once it is reaped. Takes taskset_mu. */
+struct process_group *process_group_of(struct thread_group *tg);
 struct session *session_get(struct session *s);
 void session_put(struct session *s);
 /* Borrowed; NULL when there is none. */

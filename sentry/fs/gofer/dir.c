@@ -118,6 +118,8 @@ int gofer_lookup(struct inode *dir, const char *name, const char *rest, struct i
 
 	if (prefetch_take(gd, name, ret_inode))
 		return *ret_inode ? 0 : -ENOENT;
+	if (gd->listing && listing_lacks(gd->listing, name))
+		return -ENOENT;
 	job = malloc(sizeof(*job));
 	if (!job)
 		return -ENOMEM;
@@ -133,6 +135,9 @@ int gofer_lookup(struct inode *dir, const char *name, const char *rest, struct i
 	if (r == 0)
 		r = job_take(gd, job, fd, ret_inode);
 	free(job);
+	/* Search paths: who missed here some times goes on missing. */
+	if (r == -ENOENT && gd->fs->cache == GOFER_EXCLUSIVE && ++gd->misses == MISSES_MAX)
+		listing_learn(gd);
 	return r;
 }
 

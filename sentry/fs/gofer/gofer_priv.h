@@ -83,6 +83,8 @@ enum {
 	PREFETCH_MAX = 8192,
 	PREFETCH_BUCKETS = 2048,
 	PREFETCH_DIR_MAX = 4096, /* entries of one readdir that get inodes ahead */
+	LEARN_MAX = 4096, /* entries of a directory whose names are read for misses */
+	MISSES_MAX = 4,		 /* after so many a directory's names are read as a whole */
 };
 
 /* A child that came along with another answer, until lookup asks for it. */
@@ -98,6 +100,7 @@ struct prefetch {
 /* A directory's entries as of one moment. */
 struct listing {
 	struct refcount refs;
+	bool nodes; /* inodes came along */
 	uint32_t count, capacity;
 	struct listing_entry {
 		uint64_t ino;
@@ -136,6 +139,7 @@ struct gofer_inode {
 
 	struct list_node prefetched; /* directory: fs->prefetch_mu */
 	struct listing *listing; /* directory, exclusive: inode.mu; reference, NULL: ask */
+	uint32_t misses; /* directory, inode.mu: names asked for that do not exist */
 };
 
 /* fstat(2) itself: libc's takes a path-taking call, which the filter forbids. 0 or -1 with errno. */
@@ -180,6 +184,10 @@ int gofer_rename(struct inode *old_dir, const char *old_name, struct inode *inod
 /* readdir.c */
 extern const struct file_ops gofer_dir_fops;
 void listing_put(struct listing *l);
+/* Does the directory certainly lack name? Only when all its names are known. dir->mu held. */
+bool listing_lacks(const struct listing *l, const char *name);
+/* Reads the names of dir, so that further misses need no round trip. dir->mu held. */
+void listing_learn(struct gofer_inode *dir);
 
 /* prefetch.c: takes the inode reference over. */
 void prefetch_add(struct gofer_inode *dir, const char *name, struct inode *inode);

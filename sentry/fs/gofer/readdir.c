@@ -84,7 +84,7 @@ static int take_batch(struct gofer_inode *dir, struct listing *l, const void *bl
 }
 
 /* One round trip. *ret_cookie goes on; 1 at the end, 0 when there is more. */
-static int read_batch(struct gofer_inode *dir, struct listing *l, uint64_t *cookie)
+static int read_batch(struct gofer_inode *dir, struct listing *l, bool nodes, uint64_t *cookie)
 {
 	struct gofer_client *c = gofer_client_of(dir);
 	struct gofer_readdir_req req = { .node = gofer_node(dir), .cookie = *cookie };
@@ -93,7 +93,7 @@ static int read_batch(struct gofer_inode *dir, struct listing *l, uint64_t *cook
 	void *copy = NULL;
 	int r;
 
-	if (dir->fs->cache == GOFER_EXCLUSIVE && l->count < PREFETCH_DIR_MAX)
+	if (nodes && l->count < PREFETCH_DIR_MAX)
 		req.flags = GOFER_READDIR_NODES;
 	mutex_lock(&c->mu);
 	r = gofer_call_locked(c, readdir, &req, &rep, NULL);
@@ -118,32 +118,68 @@ static int read_batch(struct gofer_inode *dir, struct listing *l, uint64_t *cook
 	return rep.eof;
 }
 
-/* The listing of dir with a reference, asked for or kept. dir->mu held. */
-static int listing_of(struct gofer_inode *dir, struct listing **ret_listing)
+/* Asks for all entries; one reference. nodes: with their inodes, for the stats that follow. -E2BIG
+ * when there are more than about max. */
+static int listing_read(struct gofer_inode *dir, bool nodes, uint32_t max,
+			struct listing **ret_listing)
 {
-	struct listing *l = dir->listing;
+	struct listing *l = calloc(1, sizeof(*l));
 	uint64_t cookie = 0;
 	int r;
 
-	if (l) {
-		*ret_listing = listing_get(l);
-		return 0;
-	}
-	l = calloc(1, sizeof(*l));
 	if (!l)
 		return -ENOMEM;
 	refcount_init(&l->refs, 1);
+	l->nodes = nodes;
 	do
-		r = read_batch(dir, l, &cookie);
-	while (r == 0);
+		r = read_batch(dir, l, nodes, &cookie);
+	while (r == 0 && l->count < max);
+	if (r == 0)
+		r = -E2BIG;
 	if (r < 0) {
 		listing_put(l);
 		return r;
 	}
-	if (dir->fs->cache == GOFER_EXCLUSIVE)
-		dir->listing = listing_get(l);
 	*ret_listing = l;
 	return 0;
+}
+
+/* The listing of dir with a reference, asked for or kept. dir->mu held. */
+static int listing_of(struct gofer_inode *dir, struct listing **ret_listing)
+{
+	bool exclusive = dir->fs->cache == GOFER_EXCLUSIVE;
+	int r;
+
+	if (dir->listing && dir->listing->nodes) {
+		*ret_listing = listing_get(dir->listing);
+		return 0;
+	}
+	r = listing_read(dir, exclusive, UINT32_MAX, ret_listing);
+	if (r == 0 && exclusive) {
+		listing_put(dir->listing);
+		dir->listing = listing_get(*ret_listing);
+	}
+	return r;
+}
+
+bool listing_lacks(const struct listing *l, const char *name)
+{
+	size_t len = strlen(name);
+
+	for (uint32_t k = 0; k < l->count; k++) {
+		if (l->entry[k].len == len && memcmp(l->names + l->entry[k].name, name, len) == 0)
+			return false;
+	}
+	return true;
+}
+
+void listing_learn(struct gofer_inode *dir)
+{
+	struct listing *l;
+
+	if (dir->listing || listing_read(dir, false, LEARN_MAX, &l) < 0)
+		return;
+	dir->listing = l;
 }
 
 /* Cookies are 2 + the index in the listing that the file got at its start. */

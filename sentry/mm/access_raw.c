@@ -100,6 +100,9 @@ static const struct {
 	{ raw_swap_start, raw_swap_end, raw_swap_fixup },
 };
 
+/* What was installed before: the crash report of boot. */
+static struct sigaction old_bus, old_segv;
+
 static void on_fault(int sig, siginfo_t *si, void *context)
 {
 	ucontext_t *uc = context;
@@ -112,7 +115,8 @@ static void on_fault(int sig, siginfo_t *si, void *context)
 			return;
 		}
 	}
-	signal(sig, SIG_DFL); /* a bug: the instruction runs again and ends the process */
+	/* A bug: the instruction runs again and finds the handler that was there before. */
+	sigaction(sig, sig == SIGBUS ? &old_bus : &old_segv, NULL);
 }
 
 /* Installs the handler. Boot only. */
@@ -121,8 +125,8 @@ void raw_init(void)
 	struct sigaction sa = { .sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_NODEFER };
 
 	sigemptyset(&sa.sa_mask);
-	sigaction(SIGBUS, &sa, NULL);
-	sigaction(SIGSEGV, &sa, NULL);
+	sigaction(SIGBUS, &sa, &old_bus);
+	sigaction(SIGSEGV, &sa, &old_segv);
 	raw_thread_init();
 }
 

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "platform/base/log.h"
+#include "platform/host/file.h"
 #include "sentry/core/lockrank.h"
 #include "sentry/core/uaddr.h"
 #include "sentry/mm/mm.h"
@@ -244,7 +245,7 @@ static uint64_t host_bytes(struct memfile *mf)
 {
 	struct stat st;
 
-	return fstat(mf->ff.host_fd, &st) < 0 ? 0 : (uint64_t)st.st_blocks * 512;
+	return host_fstat(mf->ff.host_fd, &st) < 0 ? 0 : (uint64_t)st.st_blocks * 512;
 }
 
 /* False when the sandbox's memory limit does not leave room for count more frames. */

@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -334,6 +335,20 @@ static int64_t pipe_ioctl(struct file *f, uint32_t cmd, uint64_t arg, struct ume
 	return copy_out_struct(um, UADDR(arg), &n);
 }
 
+static int64_t pipe_fcntl(struct file *f, int cmd, uint64_t arg, struct umem *um)
+{
+	(void)um;
+	switch (cmd) {
+	case F_GETPIPE_SZ:
+		return pipe_size(of(f));
+	case F_SETPIPE_SZ:
+		return pipe_set_size(of(f), (uint32_t)arg,
+				     cred_capable(f->cred, &root_user_ns, CAP_SYS_RESOURCE));
+	default:
+		return -EINVAL;
+	}
+}
+
 /* An end was closed: tells the other side. */
 static void pipe_release(struct file *f)
 {
@@ -381,6 +396,7 @@ static const struct file_ops pipe_file_ops = {
 	.write = pipe_write,
 	.stream = true,
 	.ioctl = pipe_ioctl,
+	.fcntl = pipe_fcntl,
 	.poll = pipe_poll,
 	.waitq = pipe_file_waitq,
 };
@@ -392,6 +408,7 @@ static const struct file_ops fifo_file_ops = {
 	.write = pipe_write,
 	.stream = true,
 	.ioctl = pipe_ioctl,
+	.fcntl = pipe_fcntl,
 	.poll = pipe_poll,
 	.waitq = pipe_file_waitq,
 	.open_wait = fifo_open_wait,

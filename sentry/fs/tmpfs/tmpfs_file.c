@@ -459,6 +459,19 @@ static int file_do_fsync(struct file *f, bool datasync)
 	return 0;
 }
 
+static int64_t file_do_fcntl(struct file *f, int cmd, uint64_t arg, struct umem *um)
+{
+	(void)um;
+	switch (cmd) {
+	case F_GET_SEALS:
+		return tmpfs_get_seals(f->inode);
+	case F_ADD_SEALS:
+		return (file_flags(f) & O_ACCMODE) == O_RDONLY ? -EPERM : tmpfs_add_seals(f->inode, (unsigned)arg);
+	default:
+		return -EINVAL;
+	}
+}
+
 const struct file_ops tmpfs_file_ops = {
 	.name = "tmpfs",
 	.read = file_do_read,
@@ -467,6 +480,7 @@ const struct file_ops tmpfs_file_ops = {
 	.mmap = file_do_mmap,
 	.fsync = file_do_fsync,
 	.fallocate = file_do_fallocate,
+	.fcntl = file_do_fcntl,
 };
 
 static struct tmpfs_inode *of_mappable(struct mappable *m)

@@ -11,7 +11,6 @@ enum {
 	BLOCK_MIN = 2 << 20,   /* anonymous memory is given out in blocks: holes cost nothing */
 	BLOCK_MAX = 32 << 20,
 	TRANSLATE_WINDOW = 2 << 20,
-	COPY_WINDOW = 64 << 10,	   /* pages copied together when sharing ends */
 	AHEAD_ANON = 2 << 20,	   /* mapped at mmap: whole anonymous mappings up to this */
 	AHEAD_FILE = 16 << 20,
 	AHEAD_COPY = 128 << 10,	   /* private writable file mappings up to this are copied at mmap */
@@ -87,7 +86,7 @@ static int fault_anon(struct mm *mm, struct vma *v, uint64_t addr)
 }
 
 /* Fills dst with the pages of a run; pages that the host does not hold stay zero. -EFAULT: SIGBUS. */
-static int copy_frames(struct frame_run *dst, struct frame_file *ff, uint64_t offset)
+int copy_frames(struct frame_run *dst, struct frame_file *ff, uint64_t offset)
 {
 	uint8_t resident[COPY_WINDOW / PAGE];
 	bool known = !ff->host_file && resident_bytes(ff, offset, dst->size, resident) >= 0;
@@ -114,7 +113,7 @@ static int replace_frames(struct mm *mm, struct pma *p, uint64_t lo, uint64_t hi
 {
 	uint64_t offset = p->offset + (lo - p->start);
 	struct frame_file *ff = p->ff;
-	bool mapped = p->flags & PMA_MAPPED;
+	bool mapped = p->flags & PMA_MAPPED, owned = p->flags & PMA_OWNED;
 	uint8_t prot = p->prot;
 	struct frame_run run;
 	struct mm_ops ops;
@@ -132,7 +131,7 @@ static int replace_frames(struct mm *mm, struct pma *p, uint64_t lo, uint64_t hi
 	pma_split_at(mm, lo);
 	pma_split_at(mm, hi);
 	pma_remove(mm, pma_find(mm, lo));
-	pma_insert(mm, lo, &run, prot, PMA_OWNED | PMA_WRITE);
+	pma_insert(mm, lo, &run, prot, PMA_OWNED | PMA_WRITE | (owned ? PMA_HOT : 0));
 	if (mapped) {
 		ops_init(&ops, mm);
 		ops_map(&ops, pma_find(mm, lo), false);
@@ -143,13 +142,38 @@ static int replace_frames(struct mm *mm, struct pma *p, uint64_t lo, uint64_t hi
 	return 0;
 }
 
+/*
+ * Makes [lo, hi), whose frames nobody else has any more, writable again; the window around addr is
+ * marked as hot. pmu is held; four nodes are reserved.
+ */
+static void regain(struct mm *mm, uint64_t lo, uint64_t hi, uint64_t addr)
+{
+	uint64_t from = MAX(lo, ALIGN_DOWN(addr, (uint64_t)COPY_WINDOW));
+	uint64_t to = MIN(hi, ALIGN_DOWN(addr, (uint64_t)COPY_WINDOW) + COPY_WINDOW);
+	struct mm_ops ops;
+	struct pma *p;
+
+	pma_split_at(mm, lo);
+	pma_split_at(mm, hi);
+	pma_split_at(mm, from);
+	pma_split_at(mm, to);
+	ops_init(&ops, mm);
+	for (p = pma_from(mm, lo); p && p->start < hi; p = pma_next(p)) {
+		p->flags |= PMA_WRITE;
+		if (p->start == from)
+			p->flags |= PMA_HOT;
+		ops_protect(&ops, p);
+	}
+	ops_flush(&ops);
+	pma_merge_around(mm, lo, hi);
+}
+
 /* A write to private frames that were shared at some fork. pmu is held. */
 static int break_sharing(struct mm *mm, struct pma *p, uint64_t addr)
 {
 	uint64_t lo = MAX(p->start, ALIGN_DOWN(addr, (uint64_t)BLOCK_MIN));
 	uint64_t hi = MIN(p->end, ALIGN_DOWN(addr, (uint64_t)BLOCK_MIN) + BLOCK_MIN), n;
-	struct mm_ops ops;
-	int err = pma_reserve(mm, 3);
+	int err = pma_reserve(mm, 4);
 
 	if (err < 0)
 		return err;
@@ -159,14 +183,7 @@ static int break_sharing(struct mm *mm, struct pma *p, uint64_t addr)
 		n = memfile_exclusive_prefix(main_memfile, p->offset + (lo - p->start), hi - lo, true);
 	}
 	if (n) { /* the others are gone: it is ours again */
-		pma_split_at(mm, lo);
-		pma_split_at(mm, lo + n);
-		p = pma_find(mm, addr);
-		p->flags |= PMA_WRITE;
-		ops_init(&ops, mm);
-		ops_protect(&ops, p);
-		ops_flush(&ops);
-		pma_merge_around(mm, lo, lo + n);
+		regain(mm, lo, lo + n, addr);
 		return 0;
 	}
 	lo = MAX(p->start, ALIGN_DOWN(addr, (uint64_t)COPY_WINDOW));

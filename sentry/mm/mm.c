@@ -12,7 +12,10 @@
 #define STACK_AREA (32ull << 30) /* below the top: room for the stack and its random place */
 #define MMAP_RANDOM_PAGES (1ull << 28)
 
-enum { FORK_MAP_MAX = 192 }; /* runs mapped into a child before it runs */
+enum {
+	FORK_MAP_MAX = 192, /* runs mapped into a child before it runs */
+	FORK_COPY_MAX = 16, /* hot windows copied */
+};
 
 struct platform *mm_platform;
 const struct platform_ops *mm_platform_ops;
@@ -157,39 +160,78 @@ static int fork_vma(struct mm *child, const struct vma *v)
 	return 0;
 }
 
-/* Shares one run: the child gets the same frames, and private ones become copy-on-write in both. */
-static int fork_pma(struct mm *child, struct pma *p, uint64_t start, uint64_t end, struct mm_ops *parent_ops,
-		    struct mm_ops *child_ops, bool map)
+struct fork_state {
+	struct mm *mm, *child;
+	struct mm_ops parent_ops, child_ops;
+	unsigned int mapped, copied;
+};
+
+/* Memory that is written after each fork is copied now: cheaper than a fault on each side. */
+static bool fork_copy(struct fork_state *f, struct pma *p, uint64_t start, uint64_t end, struct frame_run *ret_run)
+{
+	if ((p->flags & (PMA_OWNED | PMA_WRITE | PMA_HOT)) != (PMA_OWNED | PMA_WRITE | PMA_HOT) ||
+	    end - start > COPY_WINDOW || f->copied >= FORK_COPY_MAX)
+		return false;
+	if (memfile_alloc_raw(main_memfile, end - start, 0, true, MEMFILE_ANON, ret_run) < 0)
+		return false;
+	if (copy_frames(ret_run, p->ff, p->offset + (start - p->start)) < 0) {
+		ret_run->ff->ops->put(ret_run->ff, ret_run->offset, ret_run->size);
+		return false;
+	}
+	f->copied++;
+	return true;
+}
+
+/* One run: the child gets the same frames, and private ones become copy-on-write in both. */
+static int fork_pma(struct fork_state *f, struct pma *p, uint64_t start, uint64_t end)
 {
 	struct frame_run run = { p->ff, p->offset + (start - p->start), end - start };
-	struct pma *c;
+	uint8_t flags = p->flags & (PMA_OWNED | PMA_WRITE);
 
-	if (pma_reserve(child, 1) < 0)
+	if (pma_reserve(f->child, 1) < 0)
 		return -ENOMEM;
-	if ((p->flags & PMA_OWNED) && (p->flags & PMA_WRITE)) {
-		p->flags &= (uint8_t)~PMA_WRITE;
-		if (p->prot & PROT_WRITE)
-			ops_protect(parent_ops, p);
+	if (!fork_copy(f, p, start, end, &run)) {
+		if ((p->flags & PMA_OWNED) && (p->flags & PMA_WRITE)) {
+			p->flags &= (uint8_t)~PMA_WRITE;
+			if (p->prot & PROT_WRITE)
+				ops_protect(&f->parent_ops, p);
+		}
+		flags = p->flags & (PMA_OWNED | PMA_WRITE);
+		run.ff->ops->get(run.ff, run.offset, run.size);
 	}
-	run.ff->ops->get(run.ff, run.offset, run.size);
-	pma_insert(child, start, &run, p->prot, p->flags & (PMA_OWNED | PMA_WRITE));
-	c = pma_find(child, start);
-	if (map)
-		ops_map(child_ops, c, false);
+	pma_insert(f->child, start, &run, p->prot, flags);
+	if (f->mapped++ < FORK_MAP_MAX)
+		ops_map(&f->child_ops, pma_find(f->child, start), false);
 	return 0;
 }
 
-static int fork_pmas(struct mm *mm, struct mm *child)
+/* Marks the window around the stack pointer: both sides will write there at once. pmu is held. */
+static void mark_stack_hot(struct mm *mm, uint64_t sp)
 {
-	struct mm_ops parent_ops, child_ops;
-	unsigned int count = 0;
+	uint64_t lo = ALIGN_DOWN(sp - 256, (uint64_t)COPY_WINDOW), hi = lo + COPY_WINDOW;
+	struct pma *p = pma_find(mm, sp - 256);
+
+	if (!p || (p->flags & (PMA_OWNED | PMA_WRITE)) != (PMA_OWNED | PMA_WRITE) || pma_reserve(mm, 2) < 0)
+		return;
+	lo = MAX(lo, p->start);
+	hi = MIN(hi, p->end);
+	pma_split_at(mm, lo);
+	pma_split_at(mm, hi);
+	pma_find(mm, lo)->flags |= PMA_HOT;
+}
+
+static int fork_pmas(struct mm *mm, struct mm *child, const struct pcontext *self)
+{
+	struct fork_state f = { .mm = mm, .child = child };
 	struct pma *p;
 	int err = 0;
 
 	GUARD(mutex, &mm->pmu);
 	mutex_lock_nested(&child->pmu);
-	ops_init(&parent_ops, mm);
-	ops_init(&child_ops, child);
+	ops_init(&f.parent_ops, mm);
+	ops_init(&f.child_ops, child);
+	if (self)
+		mark_stack_hot(mm, self->syscall.sp);
 	for (p = pma_from(mm, 0); p && err == 0; p = pma_next(p)) {
 		struct vma *v = vma_from(mm, p->start);
 
@@ -197,12 +239,11 @@ static int fork_pmas(struct mm *mm, struct mm *child)
 		for (; v && v->start < p->end && err == 0; v = vma_next(v)) {
 			if (v->flags & (VMA_DONTFORK | VMA_WIPEONFORK))
 				continue;
-			err = fork_pma(child, p, MAX(p->start, v->start), MIN(p->end, v->end), &parent_ops,
-				       &child_ops, count++ < FORK_MAP_MAX);
+			err = fork_pma(&f, p, MAX(p->start, v->start), MIN(p->end, v->end));
 		}
 	}
-	ops_flush(&child_ops);
-	ops_flush(&parent_ops);
+	ops_flush(&f.child_ops);
+	ops_flush(&f.parent_ops);
 	mutex_unlock(&child->pmu);
 	return err;
 }
@@ -213,7 +254,6 @@ int mm_fork(struct mm *mm, struct pcontext *self, struct mm **ret_mm)
 	struct vma *v;
 	int err = mm_new(&child);
 
-	(void)self; /* changes go through the context set by mm_set_self */
 	if (err < 0)
 		return err;
 	mm_lock(mm);
@@ -221,7 +261,7 @@ int mm_fork(struct mm *mm, struct pcontext *self, struct mm **ret_mm)
 	for (v = vma_from(mm, 0); v && err == 0; v = vma_next(v))
 		err = fork_vma(child, v);
 	if (err == 0)
-		err = fork_pmas(mm, child);
+		err = fork_pmas(mm, child, self);
 	child->mmap_base = mm->mmap_base;
 	child->brk_start = mm->brk_start;
 	child->brk = mm->brk;

@@ -45,6 +45,7 @@ enum pma_flags {
 	PMA_WRITE = 2,	/* may be written in place */
 	PMA_MAPPED = 4, /* was given to the platform's address space, in whole */
 	PMA_HOST = 8,	/* host file: direct access may raise SIGBUS */
+	PMA_HOT = 16,	/* written soon after a fork: the next fork copies it at once */
 };
 
 /* Frames that a range uses now. Protected by mm->pmu. Holds a reference on each frame. */
@@ -161,6 +162,8 @@ NODISCARD int fault_locked(struct mm *mm, struct vma *v, uint64_t addr, unsigned
 int fault_range_locked(struct mm *mm, uint64_t start, uint64_t end, bool populate);
 struct vma *fault_vma(struct mm *mm, uint64_t addr);
 void map_ahead_locked(struct mm *mm, struct vma *v);
+NODISCARD int copy_frames(struct frame_run *dst, struct frame_file *ff, uint64_t offset);
+enum { COPY_WINDOW = 64 << 10 }; /* bytes copied together when sharing ends */
 void map_resident(struct mm *mm, uint64_t start, uint64_t end, bool populate);
 NODISCARD int64_t resident_bytes(struct frame_file *ff, uint64_t offset, uint64_t size, uint8_t *vec);
 

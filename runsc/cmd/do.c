@@ -58,7 +58,8 @@ static char *make_config(const struct do_values *v, char **operands, struct erro
 				      .cwd = v->cwd ? v->cwd : v->root || !cwd ? "/" : cwd,
 				      .root = root,
 				      .hostname = "runsc",
-				      .terminal = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO),
+				      .terminal = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO) &&
+						  isatty(STDERR_FILENO),
 				      .all_capabilities = true };
 	char host[256] = "";
 	json_t *spec;

@@ -168,7 +168,7 @@ static int watch(const struct container *c, int pid, int master, int signal_fd, 
 }
 
 /* exec --detach: a process that stands for the program: takes its signals, ends with its status. */
-static NORETURN void stand_in(const struct container *c, int pid)
+static NORETURN void stand_in(struct container *c, int pid)
 {
 	int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC), signal_fd, status;
 	struct error err;
@@ -176,12 +176,17 @@ static NORETURN void stand_in(const struct container *c, int pid)
 	setsid();
 	for (int i = 0; i < 3; i++)
 		dup2(null_fd, i);
+	/* whoever waits for the end of a pipe of the caller must not wait for us */
+	if (c->dir_fd != 3 && dup2(c->dir_fd, 3) == 3)
+		c->dir_fd = 3;
+	if (c->dir_fd == 3)
+		close_range(4, ~0u, 0);
 	signal_fd = foreground_block_signals(&err);
 	status = signal_fd < 0 ? -1 : watch(c, pid, -1, signal_fd, &err);
 	_exit(status < 0 ? EXIT_GENERIC : status);
 }
 
-static int detach(const struct exec_values *v, const struct container *c, int pid, struct error *err)
+static int detach(const struct exec_values *v, struct container *c, int pid, struct error *err)
 {
 	pid_t child = fork();
 

@@ -235,9 +235,14 @@ static void describe_owner(struct container *c)
 static int make_dir(const struct config *config, struct container *c, struct error *err)
 {
 	int ret = make_dirs(config->root_dir, 0711);
+	struct stat st;
 
 	if (ret)
 		return error_errno(err, -ret, "cannot make the state directory %s", config->root_dir);
+	/* a default below /tmp may have been put there by somebody else */
+	if (geteuid() && (lstat(config->root_dir, &st) < 0 || st.st_uid != geteuid()))
+		return error_set(err, "the state directory %s belongs to somebody else: name another with --root",
+				 config->root_dir);
 	if (mkdir(c->dir, 0711) < 0) {
 		if (errno == EEXIST)
 			return error_set(err, "container with given ID already exists: %s", c->id);

@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -174,61 +175,54 @@ static void inherit_cpuset(const char *dir)
 		AUTO(mem_free) char *above = xasprintf("%s/../%s", dir, files[i]);
 		AUTO(mem_free) char *value = read_file_at(AT_FDCWD, above, 65536, NULL);
 
-		if (value && *value)
+		if (value && *value && !access(file, W_OK))
 			write_string_at(AT_FDCWD, file, value);
 	}
 }
 
-/* Version 2: lets the children of dir have the controllers that dir has. */
-static void enable_controllers(const char *dir)
+/* Version 2: lets the children of dir have the controllers that dir has. False: not version 2. */
+static bool enable_controllers(const char *dir)
 {
+	AUTO(mem_free) char *above = xasprintf("%s/..", dir);
 	AUTO(mem_free) char *from = xasprintf("%s/cgroup.controllers", dir);
 	AUTO(mem_free) char *to = xasprintf("%s/cgroup.subtree_control", dir);
 	AUTO(mem_free) char *names = read_file_at(AT_FDCWD, from, 4096, NULL);
 	char *save = NULL;
 
-	for (char *name = names ? strtok_r(names, " \n", &save) : NULL; name;
-	     name = strtok_r(NULL, " \n", &save)) {
+	if (!names)
+		return false;
+	if (strlen(above) < PATH_MAX)
+		enable_controllers(above);
+	for (char *name = strtok_r(names, " \n", &save); name; name = strtok_r(NULL, " \n", &save)) {
 		AUTO(mem_free) char *word = xasprintf("+%s", name);
 
 		write_string_at(AT_FDCWD, to, word);
 	}
+	return true;
 }
 
-/* Makes base/path component by component; adds the last and what was missing to dirs. Negative errno. */
-static int make_cgroup(const struct hierarchy *h, const char *base, const char *path,
-		       struct strings *dirs)
+/* Adds base/path and those of its parents that are missing. */
+static void plan_hierarchy(const char *base, const char *path, struct strings *dirs)
 {
 	AUTO(mem_free) char *copy = xstrdup(path);
 	AUTO(mem_free) char *dir = xstrdup(base);
 	char *save = NULL;
 
 	for (char *name = strtok_r(copy, "/", &save); name; name = strtok_r(NULL, "/", &save)) {
-		char *deeper;
-		bool made;
+		char *deeper = xasprintf("%s/%s", dir, name);
 
-		if (!h->controllers)
-			enable_controllers(dir);
-		deeper = xasprintf("%s/%s", dir, name);
 		free(dir);
 		dir = deeper;
-		made = !mkdir(dir, 0755);
-		if (!made && errno != EEXIST)
-			return -errno;
-		if (made && h->controllers && has_word(h->controllers, "cpuset"))
-			inherit_cpuset(dir);
-		if (made || !*save)
+		if (!save[strspn(save, "/")] || access(dir, F_OK) < 0)
 			strings_add(dirs, dir);
 	}
-	return 0;
 }
 
-int cgroup_create(const char *cgroups_path, bool systemd_form, const char *id,
-		  const struct oci_resources *resources, struct strings *ret_dirs, struct error *err)
+int cgroup_plan(const char *cgroups_path, bool systemd_form, const char *id,
+		const struct oci_resources *resources, struct strings *ret_dirs, struct error *err)
 {
 	AUTO(mem_free) char *path = NULL;
 	struct hierarchies list;
-	size_t made = 0;
 
 	if (!cgroups_path)
 		cgroups_path = "";
@@ -244,17 +238,27 @@ int cgroup_create(const char *cgroups_path, bool systemd_form, const char *id,
 		const struct hierarchy *h = &list.v[i];
 		AUTO(mem_free) char *base =
 			path[0] == '/' ? xstrdup(h->mount) : xasprintf("%s%s", h->mount, h->own);
-		AUTO(mem_free) char *dir = xasprintf("%s/%s", base, path);
-		int ret = make_cgroup(h, base, path, ret_dirs);
 
-		if (ret)
-			log_warn("cannot make the cgroup %s: %s", dir, strerror(-ret));
-		else
-			made++;
+		plan_hierarchy(base, path, ret_dirs);
 	}
 	hierarchies_fini(&list);
-	log_debug("cgroup %s made in %zu hierarchies", path, made);
-	return cgroup_apply(ret_dirs, resources, err);
+	return 0;
+}
+
+int cgroup_make(const struct strings *dirs, const struct oci_resources *resources, struct error *err)
+{
+	for (size_t i = 0; i < dirs->count; i++) {
+		AUTO(mem_free) char *parent = xstrdup(dirs->v[i]);
+		bool v2;
+
+		*strrchr(parent, '/') = 0;
+		v2 = enable_controllers(parent);
+		if (!mkdir(dirs->v[i], 0755) && !v2)
+			inherit_cpuset(dirs->v[i]);
+		else if (access(dirs->v[i], F_OK) < 0)
+			log_warn("cannot make the cgroup %s: %s", dirs->v[i], strerror(errno));
+	}
+	return cgroup_apply(dirs, resources, err);
 }
 
 /* The list holds parents before children: whether entry i is the deepest of its hierarchy. */
@@ -280,7 +284,7 @@ int cgroup_join(const struct strings *dirs, pid_t pid, struct error *err)
 		ret = write_string_at(AT_FDCWD, file, text);
 		if (ret == -ESRCH)
 			return error_set(err, "process %d ended before it could join its cgroup", (int)pid);
-		if (ret)
+		if (ret && ret != -ENOENT)
 			log_warn("cannot move process %d into %s: %s", (int)pid, dirs->v[i], strerror(-ret));
 	}
 	return 0;

@@ -106,8 +106,8 @@ static int check_terminal(const struct creation *cr, struct error *err)
 	return 0;
 }
 
-/* Everything that can be found out without changing anything. */
-static int check_all(struct creation *cr, struct error *err)
+/* Checks everything that can be found out without changing anything, then makes the state directory. */
+static int prepare(struct creation *cr, struct error *err)
 {
 	AUTO(mem_free) char *file_text = NULL;
 	const char *text = cr->args->config_text;
@@ -127,7 +127,8 @@ static int check_all(struct creation *cr, struct error *err)
 		return error_set(err, "config.json:1: process must be set");
 	if (check_rootfs(cr, err) || check_binds(cr, err) || check_terminal(cr, err))
 		return -1;
-	if (container_make(cr->config, cr->args->id, &cr->c, err))
+	if (janitor_start(cr->config, cr->args->id, &cr->janitor, err) ||
+	    container_make(cr->config, cr->args->id, &cr->c, err))
 		return -1;
 	ret = write_atomic_at(cr->c->dir_fd, "config.json", text, size, 0600);
 	return ret ? error_errno(err, -ret, "cannot write %s/config.json", cr->c->dir) : 0;
@@ -335,20 +336,19 @@ static int spawn_both(struct creation *cr, struct error *err)
 		return -1;
 	c->sentry = process_id_of(cr->live->sentry.pid);
 	c->gofer = process_id_of(cr->live->gofer.pid);
+	if (!cr->config->ignore_cgroups &&
+	    cgroup_plan(cr->spec.cgroups_path, cr->config->systemd_cgroup, c->id, &cr->spec.resources,
+			&c->cgroups, err))
+		return -1;
 	if (container_save(c, err))
 		return -1;
 	/* only the gofer's own copies must stay open, or it would not notice the sentry's end */
 	for (size_t i = 0; i < cr->gofer_count; i++)
 		fd_close(TAKE_FD(cr->gofer_theirs[i]));
-	if (!cr->config->ignore_cgroups) {
-		int ret = cgroup_create(cr->spec.cgroups_path, cr->config->systemd_cgroup, c->id,
-					&cr->spec.resources, &c->cgroups, err);
-
-		if ((c->cgroups.count && container_save(c, err)) || ret ||
-		    cgroup_join(&c->cgroups, c->sentry.pid, err) ||
-		    cgroup_join(&c->cgroups, c->gofer.pid, err))
-			return -1;
-	}
+	if (c->cgroups.count &&
+	    (cgroup_make(&c->cgroups, &cr->spec.resources, err) ||
+	     cgroup_join(&c->cgroups, c->sentry.pid, err) || cgroup_join(&c->cgroups, c->gofer.pid, err)))
+		return -1;
 	if (spawn_wait_ready(helpers, names, ARRAY_COUNT(helpers), READY_MS, err))
 		return -1;
 	log_debug("sentry and gofer are ready");
@@ -455,7 +455,7 @@ static int commit(struct creation *cr, struct error *err)
 
 static int create_steps(struct creation *cr, struct error *err)
 {
-	if (janitor_start(cr->c, &cr->janitor, err) || make_descriptors(cr, err) || spawn_both(cr, err) ||
+	if (make_descriptors(cr, err) || spawn_both(cr, err) ||
 	    run_create_hooks(cr, err) || create_root(cr, err) || commit(cr, err))
 		return -1;
 	return 0;
@@ -495,7 +495,7 @@ int sandbox_create(const struct config *config, const struct create_args *args,
 				       .master = -1 };
 	for (size_t i = 0; i < ARRAY_COUNT(cr.gofer_ours); i++)
 		cr.gofer_ours[i] = cr.gofer_theirs[i] = -1;
-	result = check_all(&cr, err);
+	result = prepare(&cr, err);
 	if (!result) {
 		describe(&cr);
 		result = create_steps(&cr, err);

@@ -2,17 +2,33 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/close_range.h>
 #include <signal.h>
-#include <sys/syscall.h>
 
 #include "runsc/sandbox/destroy.h"
 
-static NORETURN void janitor_run(struct container *c, int fd)
+static bool same_process(struct process_id a, struct process_id b)
+{
+	return a.pid == b.pid && a.start == b.start;
+}
+
+/* What the dead creator left. A directory without state yet can only be of a create that was killed. */
+static int clean_up(const struct config *config, const char *id, struct process_id creator)
+{
+	AUTO(container_free) struct container *c = NULL;
+	struct error err;
+
+	if (container_load(config, id, false, &c, &err) || container_lock(c, &err))
+		return 0;
+	if (c->creator.pid && !same_process(c->creator, creator))
+		return 0;
+	return container_destroy(c, false, &err);
+}
+
+static NORETURN void janitor_run(const struct config *config, const char *id, struct process_id creator,
+				 int fd)
 {
 	int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-	struct error ignored;
-	char byte;
+	char byte = 0;
 
 	setsid();
 	for (int i = 0; i < 3; i++)
@@ -23,17 +39,12 @@ static NORETURN void janitor_run(struct container *c, int fd)
 	signal(SIGCHLD, SIG_DFL);
 	while (read(fd, &byte, 1) < 0 && errno == EINTR)
 		;
-	if (byte != 'd') {
-		/* the lock came with the fork; the state is read again under it */
-		c->locked = false;
-		if (container_destroy(c, false, &ignored))
-			_exit(EXIT_GENERIC);
-	}
-	_exit(0);
+	_exit(byte != 'd' && clean_up(config, id, creator) ? EXIT_GENERIC : 0);
 }
 
-int janitor_start(struct container *c, struct janitor *ret, struct error *err)
+int janitor_start(const struct config *config, const char *id, struct janitor *ret, struct error *err)
 {
+	struct process_id creator = process_id_of(getpid());
 	int pair[2];
 	pid_t pid;
 
@@ -42,7 +53,7 @@ int janitor_start(struct container *c, struct janitor *ret, struct error *err)
 	pid = fork();
 	if (!pid) {
 		close(pair[1]);
-		janitor_run(c, pair[0]);
+		janitor_run(config, id, creator, pair[0]);
 	}
 	close(pair[0]);
 	if (pid < 0) {

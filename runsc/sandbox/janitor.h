@@ -12,8 +12,8 @@ struct janitor {
 	int fd;
 };
 
-/* Forks it. c is locked; the lock is shared with it until janitor_dismiss. */
-int janitor_start(struct container *c, struct janitor *ret, struct error *err);
+/* Forks it, before anything is made; it touches only what this process made under the id. */
+int janitor_start(const struct config *config, const char *id, struct janitor *ret, struct error *err);
 /* The create is over, in whichever way: the janitor ends. */
 void janitor_dismiss(struct janitor *janitor);
 

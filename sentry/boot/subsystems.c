@@ -117,7 +117,7 @@ static int start_mm(struct boot *b)
 
 static int start_kernel(struct boot *b)
 {
-	return kernel_init(b->platform, b->platform_ops, cpu_count(b));
+	return kernel_init(b->platform, cpu_count(b));
 }
 
 static const struct subsystem {

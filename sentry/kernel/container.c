@@ -14,7 +14,6 @@
 #include "sentry/state/desc.h"
 
 struct platform *kernel_platform;
-static const struct platform_ops *platform_ops;
 static uint32_t cpu_count = 1;
 static struct mutex containers_mu; /* LOCK_CONTAINER: the list */
 static struct list_node containers = LIST_INIT(containers);
@@ -44,17 +43,11 @@ struct container {
 	struct waitq waitq;
 };
 
-const struct platform_ops *kernel_platform_ops(void)
-{
-	return platform_ops;
-}
-
-int kernel_init(struct platform *platform, const struct platform_ops *ops, uint32_t cpus)
+int kernel_init(struct platform *platform, uint32_t cpus)
 {
 	mutex_init(&taskset_mu, LOCK_TASKSET);
 	mutex_init(&containers_mu, LOCK_CONTAINER);
 	kernel_platform = platform;
-	platform_ops = ops;
 	cpu_count = MAX(cpus, 1u);
 	root_pid_ns = pid_ns_new(&root_user_ns, NULL);
 	return root_pid_ns ? 0 : -ENOMEM;

@@ -65,8 +65,7 @@ const struct path *container_root(struct container *c);
 struct mnt_ns *container_mnt_ns(struct container *c);
 struct user_ns *container_user_ns(struct container *c);
 const char *container_id(const struct container *c);
-int kernel_init(struct platform *platform, const struct platform_ops *ops, uint32_t cpus); /* boot only */
-const struct platform_ops *kernel_platform_ops(void);
+int kernel_init(struct platform *platform, uint32_t cpus); /* boot only */
 uint32_t kernel_cpu_count(void);
 extern struct platform *kernel_platform;
 

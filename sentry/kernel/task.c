@@ -138,7 +138,7 @@ static void *task_thread(void *arg)
 	current = t;
 	t->thread = pthread_self();
 	t->host_tid = gettid();
-	err = kernel_platform_ops()->context_new(kernel_platform, &ctx);
+	err = kernel_platform->ops->context_new(kernel_platform, &ctx);
 	if (err == 0) {
 		mutex_lock(&t->mu);
 		t->ctx = ctx;

@@ -335,7 +335,7 @@ int64_t sys_arch_prctl(struct task *t, arg_int_t option, arg_ulong_t arg2)
 	switch (option) {
 	case ARCH_SET_FS:
 	case ARCH_SET_GS:
-		if (arg2 >= kernel_platform_ops()->max_addr)
+		if (arg2 >= kernel_platform->ops->max_addr)
 			return -EPERM;
 		*(option == ARCH_SET_FS ? &regs->fs_base : &regs->gs_base) = arg2;
 		platform_regs_dirty(t->ctx);

@@ -173,7 +173,7 @@ static int mount_gofer(struct builder *b, const Urpc__Mount *m, const char *targ
 /* Types that have nothing behind them here are shown as an empty directory. */
 static bool is_placeholder(const char *type)
 {
-	static const char *const types[] = { "cgroup", "cgroup2", "devpts", "mqueue", "debugfs", "securityfs",
+	static const char *const types[] = { "cgroup", "cgroup2", "mqueue", "debugfs", "securityfs",
 					     "tracefs", "bpf", "configfs", "hugetlbfs", "fusectl" };
 
 	for (size_t i = 0; i < ARRAY_COUNT(types); i++) {

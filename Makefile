@@ -8,8 +8,8 @@ CC ?= gcc
 ifeq ($(origin CC),default)
 CC := gcc
 endif
-OUT := build$(if $(SAN),-$(subst $(comma),-,$(SAN)))$(if $(DEBUG),-debug)
 comma := ,
+OUT := build$(if $(SAN),-$(subst $(comma),-,$(SAN)))$(if $(DEBUG),-debug)
 Q := $(if $(V),,@)
 
 CFLAGS ?= -O2 -g

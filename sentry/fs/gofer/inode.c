@@ -157,7 +157,8 @@ static struct gofer_inode *gofer_inode_new(struct gofer_sb *fs, const struct gof
 	} else if (S_ISDIR(a->mode)) {
 		gi->inode.fops = &gofer_dir_fops;
 	}
-	mutex_lock(&gi->inode.mu);
+	/* Nested: the directory's is held. */
+	mutex_lock_nested(&gi->inode.mu);
 	gofer_inode_update(gi, a);
 	mutex_unlock(&gi->inode.mu);
 	return gi;
@@ -234,8 +235,9 @@ int gofer_inode_get(struct gofer_sb *fs, const struct gofer_entry *e, struct ino
 	if (surplus)
 		client_close_node(&fs->client, e->id);
 	if (fs->cache == GOFER_SHARED) {
-		GUARD(mutex, &gi->inode.mu);
+		mutex_lock_nested(&gi->inode.mu);
 		gofer_inode_update(gi, &e->attr);
+		mutex_unlock(&gi->inode.mu);
 	}
 	*ret_inode = &gi->inode;
 	return 0;

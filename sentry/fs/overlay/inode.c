@@ -167,6 +167,8 @@ static struct overlay_inode *overlay_inode_new(struct overlay_sb *fs, struct ino
 	}
 	inode_init(&o->inode, &overlay_inode_ops, fs->sb,
 		   lower ? lower->ino : real->ino | OVERLAY_INO_UPPER, real->mode);
+	mutex_fini(&o->inode.mu);
+	mutex_init(&o->inode.mu, LOCK_OVERLAY);
 	o->inode.rdev = real->rdev;
 	o->fs = fs;
 	o->lower = lower;
@@ -475,7 +477,7 @@ static struct overlay_sb *overlay_sb_alloc(struct superblock *lower, struct supe
 		free(fs);
 		return NULL;
 	}
-	mutex_init(&fs->copy_mu, LOCK_INODE);
+	mutex_init(&fs->copy_mu, LOCK_OVERLAY);
 	mutex_init(&fs->table_mu, LOCK_OBJECT);
 	fs->lower = superblock_get(lower);
 	fs->upper = superblock_get(upper);

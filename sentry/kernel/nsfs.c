@@ -8,9 +8,13 @@
 #include "sentry/kernel/nsfs.h"
 #include "sentry/vfs/fs_ops.h"
 
-struct ns_ref {
-	enum ns_kind kind;
-	void *ns; /* reference on what kind says */
+/* A namespace as an inode, so that its file can be opened again through /proc/PID/fd. */
+struct ns_inode {
+	struct inode inode; /* first member */
+	struct ns_ref {
+		enum ns_kind kind;
+		void *ns; /* reference on what kind says */
+	} ref;
 };
 
 static const struct {
@@ -55,7 +59,6 @@ static void ref_put(struct ns_ref *r)
 	case NS_KINDS:
 		break;
 	}
-	free(r);
 }
 
 static uint64_t ref_ino(const struct ns_ref *r)
@@ -135,23 +138,30 @@ static void *task_ns(struct task *t, enum ns_kind kind)
 	}
 }
 
-static struct ns_ref *ref_of(struct task *t, enum ns_kind kind)
+static bool ref_of(struct task *t, enum ns_kind kind, struct ns_ref *ret)
 {
-	struct ns_ref *r = malloc(sizeof(*r));
-
-	if (!r)
-		return NULL;
-	*r = (struct ns_ref){ kind, task_ns(t, kind) };
-	if (r->ns)
-		return r;
-	free(r);
-	return NULL;
+	*ret = (struct ns_ref){ kind, task_ns(t, kind) };
+	return ret->ns != NULL;
 }
 
-static void nsfs_release(struct file *f)
+static struct ns_inode *ns_inode_of(struct inode *i)
 {
-	ref_put(f->data);
+	return container_of(i, struct ns_inode, inode);
 }
+
+static void ns_inode_free(struct inode *i)
+{
+	struct ns_inode *n = ns_inode_of(i);
+
+	ref_put(&n->ref);
+	inode_fini(i);
+	free(n);
+}
+
+static const struct inode_ops ns_inode_ops = {
+	.name = "nsfs",
+	.free = ns_inode_free,
+};
 
 static int file_from_ref(struct ns_ref *r, const struct cred *cred, struct file **ret);
 
@@ -163,23 +173,23 @@ static int file_from_ref(struct ns_ref *r, const struct cred *cred, struct file 
 static int install_ref(enum ns_kind kind, void *ns)
 {
 	AUTO(file_put) struct file *f = NULL;
-	struct ns_ref *r;
+	struct ns_ref r = { kind, ns };
 	int err;
 
 	if (!ns)
 		return -EPERM;
-	r = malloc(sizeof(*r));
-	if (!r)
-		return -ENOMEM;
-	*r = (struct ns_ref){ kind, kind == NS_USER ? (void *)user_ns_get(ns) : (void *)pid_ns_get(ns) };
-	err = file_from_ref(r, current->cred, &f);
+	if (kind == NS_USER)
+		user_ns_get(ns);
+	else
+		pid_ns_get(ns);
+	err = file_from_ref(&r, current->cred, &f);
 	return err < 0 ? err : task_fd_install(current, f, true);
 }
 
 /* ioctl_ns(2) */
 static int64_t nsfs_ioctl(struct file *f, uint32_t cmd, uint64_t arg, struct umem *um)
 {
-	const struct ns_ref *r = f->data;
+	const struct ns_ref *r = &ns_inode_of(f->inode)->ref;
 	uint32_t uid;
 
 	switch (cmd) {
@@ -209,50 +219,62 @@ static int64_t nsfs_ioctl(struct file *f, uint32_t cmd, uint64_t arg, struct ume
 
 static const struct file_ops nsfs_ops = {
 	.name = "nsfs",
-	.release = nsfs_release,
 	.ioctl = nsfs_ioctl,
 };
 
-/* Takes r over in any case. */
+/* Takes the reference in r over in any case. */
 static int file_from_ref(struct ns_ref *r, const struct cred *cred, struct file **ret)
 {
+	struct ns_inode *n = malloc(sizeof(*n));
+	struct path p;
 	char name[64];
 	int err;
 
-	snprintf(name, sizeof(name), "%s:[%llu]", kinds[r->kind].name, (unsigned long long)ref_ino(r));
-	err = file_new_anon(&nsfs_ops, name, S_IFREG | 0444, O_RDONLY, cred, r, ret);
-	if (err < 0)
+	if (!n) {
 		ref_put(r);
-	else
-		(*ret)->inode->ino = ref_ino(r);
+		return -ENOMEM;
+	}
+	n->ref = *r;
+	inode_init(&n->inode, &ns_inode_ops, &anon_superblock, ref_ino(r), S_IFREG | 0444);
+	n->inode.fops = &nsfs_ops;
+	snprintf(name, sizeof(name), "%s:[%llu]", kinds[r->kind].name, (unsigned long long)ref_ino(r));
+	err = path_new_anon(&n->inode, name, &p);
+	if (err == 0) {
+		err = file_new(&p, &n->inode, &nsfs_ops, O_RDONLY, cred, ret);
+		path_put(&p);
+	}
+	inode_put(&n->inode);
 	return err;
 }
 
 int ns_file_new(struct task *t, enum ns_kind kind, struct file **ret_file)
 {
-	struct ns_ref *r = ref_of(t, kind);
+	struct ns_ref r;
 
-	return r ? file_from_ref(r, current ? current->cred : t->cred, ret_file) : -ENOENT;
+	if (!ref_of(t, kind, &r))
+		return -ENOENT;
+	return file_from_ref(&r, current ? current->cred : t->cred, ret_file);
 }
 
 int ns_link_text(struct task *t, enum ns_kind kind, char *buf, size_t size)
 {
-	struct ns_ref *r = ref_of(t, kind);
+	struct ns_ref r;
 	int n;
 
-	if (!r)
+	if (!ref_of(t, kind, &r))
 		return -ENOENT;
-	n = snprintf(buf, size, "%s:[%llu]", kinds[kind].name, (unsigned long long)ref_ino(r));
-	ref_put(r);
+	n = snprintf(buf, size, "%s:[%llu]", kinds[kind].name, (unsigned long long)ref_ino(&r));
+	ref_put(&r);
 	return n;
 }
 
 bool ns_file_kind(struct file *f, enum ns_kind *ret_kind, void **ret_ns)
 {
-	const struct ns_ref *r = f->data;
+	const struct ns_ref *r;
 
-	if (f->ops != &nsfs_ops)
+	if (f->inode->ops != &ns_inode_ops)
 		return false;
+	r = &ns_inode_of(f->inode)->ref;
 	*ret_kind = r->kind;
 	*ret_ns = r->ns;
 	return true;
@@ -265,5 +287,5 @@ uint32_t ns_kind_flag(enum ns_kind kind)
 
 struct user_ns *ns_file_owner(struct file *f)
 {
-	return ref_owner(f->data);
+	return ref_owner(&ns_inode_of(f->inode)->ref);
 }

@@ -7,8 +7,10 @@
 #include <sys/utsname.h>
 
 #include "sentry/core/random.h"
+#include "sentry/fs/proc/proc.h"
 #include "sentry/kernel/container.h"
 #include "sentry/kernel/namespaces.h"
+#include "sentry/kernel/version.h"
 #include "sentry/mm/mm.h"
 #include "sentry/syscalls/process_priv.h"
 #include "sentry/syscalls/syscalls.h"
@@ -17,18 +19,14 @@
 #define CAP_SYS_RESOURCE 24
 #define NR_OPEN_MAX 1048576ull
 
-/* The kernel we claim to be; /proc/version says the same. */
-static const char kernel_release[] = "6.1.0";
-static const char kernel_version[] = "#1 SMP PREEMPT_DYNAMIC 2024-01-01";
-
 /* uname(2) */
 int64_t sys_uname(struct task *t, arg_uaddr_t name)
 {
 	struct utsname u = { .sysname = "Linux", .machine = "x86_64" };
 	struct uts_ns *ns = t->ns->uts;
 
-	strcpy(u.release, kernel_release);
-	strcpy(u.version, kernel_version);
+	strcpy(u.release, KERNEL_RELEASE);
+	strcpy(u.version, KERNEL_VERSION);
 	mutex_lock(&ns->mu);
 	memcpy(u.nodename, ns->nodename, sizeof(u.nodename));
 	memcpy(u.domainname, ns->domainname, sizeof(u.domainname));
@@ -71,8 +69,8 @@ int64_t sys_sysinfo(struct task *t, arg_uaddr_t info)
 
 	memory_usage(&m);
 	s.uptime = clock_mono() / NSEC_PER_SEC;
-	s.totalram = m.limit;
-	s.freeram = m.limit > m.total ? m.limit - m.total : 0;
+	s.totalram = proc_total_memory();
+	s.freeram = s.totalram > m.total ? s.totalram - m.total : 0;
 	s.sharedram = m.tmpfs;
 	s.procs = (unsigned short)MIN(task_pid_ns(t)->pid_count, 65535u);
 	s.mem_unit = 1;

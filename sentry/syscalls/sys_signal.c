@@ -69,6 +69,15 @@ int64_t sys_rt_sigprocmask(struct task *t, arg_int_t how, arg_uaddr_t nset, arg_
 	return 0;
 }
 
+/* restart_syscall(2): goes on with what a stop interrupted */
+int64_t sys_restart_syscall(struct task *t)
+{
+	int64_t (*fn)(struct task *) = t->restart.fn;
+
+	t->restart.fn = NULL;
+	return fn ? fn(t) : -EINTR;
+}
+
 /* sigpending(2) */
 int64_t sys_rt_sigpending(struct task *t, arg_uaddr_t uset, arg_size_t sigsetsize)
 {

@@ -110,7 +110,7 @@ script("redis", "redis-server --port 7001 --save '' --daemonize yes --logfile r.
 script("go_static", "file -L /usr/bin/pup | grep -o 'statically linked'; echo '<a><b class=x>one</b><b>two</b></a>' | pup 'b.x text{}'; "
        "for i in 1 2 3 4 5; do echo '<p>'$i'</p>' | pup 'p text{}'; done", "statically linked\none\n1\n2\n3\n4\n5\n")
 script("ps_and_top", "n=60; sleep $n & ps aux | head -1 | awk '{print $1, $2, $NF}'; ps aux | grep -c '[s]leep 60'; ps -ef --forest | grep -c '[s]leep 60'; "
-       "top -b -n1 | grep -E '^%?Cpu|^ *PID' | wc -l; top -b -n1 | grep -c sleep; pgrep sleep | wc -l; free -m | grep -c Mem; uptime | grep -c load; "
+       "top -b -n1 | grep -E '^%?Cpu|^ *PID' | wc -l; top -b -n1 | grep -c ' sleep$' | awk '{print ($1 > 0)}'; pgrep sleep | wc -l; free -m | grep -c Mem; uptime | grep -c load; "
        "vmstat | tail -1 | wc -w; pkill sleep; wait; ps -eo pid,comm --no-headers | head -1 | awk '{print $1, $2}'",
        "USER PID COMMAND\n1\n1\n2\n1\n1\n1\n1\n17\n1 bash\n")
 script("dynamic_loader", "ldd /bin/bash | grep -c libc.so; LD_DEBUG=libs /bin/true 2>&1 | grep -c 'calling init' | awk '{print ($1 > 0)}'; "

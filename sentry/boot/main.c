@@ -3,6 +3,7 @@
  * paths after the empty root, capabilities after the drop, everything outside sentry/seccomp/rules.def after
  * the filter. Only then the first byte of anybody else is read.
  */
+#include <pthread.h>
 #include <errno.h>
 #include <malloc.h>
 #include <poll.h>
@@ -168,14 +169,34 @@ static int give_up(const struct boot *b, const char *step)
 	return 1;
 }
 
+/*
+ * The first time that malloc trims the arena of a thread it reads /proc/sys/vm/overcommit_memory. That
+ * must happen now: the filter kills who opens a file.
+ */
+static void *trim_once(void *arg)
+{
+	enum { BLOCKS = 256, BLOCK_SIZE = 4096 };
+	void *blocks[BLOCKS];
+
+	for (int i = 0; i < BLOCKS; i++)
+		blocks[i] = malloc(BLOCK_SIZE);
+	for (int i = 0; i < BLOCKS; i++)
+		free(blocks[i]);
+	return arg;
+}
+
 /* Few arenas and early trimming: an idle sandbox is to be small. No time zone files are ever read. */
 static void tune_libc(void)
 {
+	pthread_t thread;
+
 	mallopt(M_ARENA_MAX, 2);
 	mallopt(M_TRIM_THRESHOLD, 256 << 10);
 	mallopt(M_MMAP_THRESHOLD, 256 << 10);
 	setenv("TZ", "UTC0", 1);
 	tzset();
+	if (pthread_create(&thread, NULL, trim_once, NULL) == 0)
+		pthread_join(thread, NULL);
 }
 
 int main(int argc, char **argv)

@@ -244,7 +244,8 @@ static int handle_exec(struct urpc_request *req, const Urpc__ExecArgs *arg, Urpc
 		return need_running(req, c);
 	if (kernel_paused())
 		return urpc_fail(req, -EINVAL, "container %.64s is paused", arg->id);
-	err = process_build(req, arg->process, 0, container_user_ns(c), &p);
+	err = process_build(req, arg->process, 0, container_user_ns(c), container_root(c),
+			    container_mnt_ns(c), &p);
 	if (err == 0) {
 		err = container_exec(c, &p.args, &result->pid);
 		if (err < 0)

@@ -20,11 +20,12 @@ struct process_build {
 size_t process_fd_count(const Urpc__Process *p);
 /*
  * Checks and converts p for a process in user_ns; descriptors [first_fd, first_fd + process_fd_count)
- * of the request become files. 0, or -errno with the request's message. *ret is to be released in
+ * of the request become files; a terminal gets a name in the /dev/pts of root and mnt_ns. 0, or -errno with the request's message. *ret is to be released in
  * any case.
  */
 NODISCARD int process_build(struct urpc_request *req, const Urpc__Process *p, size_t first_fd,
-			    struct user_ns *user_ns, struct process_build *ret);
+			    struct user_ns *user_ns, const struct path *root,
+			    struct mnt_ns *mnt_ns, struct process_build *ret);
 void process_build_fini(struct process_build *b);
 /* A string of a message's bytes: NULL when it holds a NUL or memory is out. */
 char *bytes_dup(const ProtobufCBinaryData *b);

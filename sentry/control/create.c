@@ -112,9 +112,9 @@ static int create_in(struct urpc_request *req, const Urpc__Container *c, struct 
 	struct container *container = NULL;
 	int err;
 
-	err = process_build(req, c->process, 0, user_ns, &p);
+	err = mounts_build(req, c, first_gofer, user_ns, pid_ns, &m);
 	if (err == 0)
-		err = mounts_build(req, c, first_gofer, user_ns, pid_ns, &m);
+		err = process_build(req, c->process, 0, user_ns, &m.root, m.ns, &p);
 	if (err == 0) {
 		err = make_container(c, user_ns, pid_ns, &m, &container);
 		if (err < 0)

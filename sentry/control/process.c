@@ -177,10 +177,11 @@ static int file_of_fd(struct urpc_request *req, size_t i, const struct cred *cre
 }
 
 /* The one descriptor is a terminal of the host: guest descriptors 0, 1 and 2. */
-static int open_terminal(struct urpc_request *req, size_t i, struct process_build *b)
+static int open_terminal(struct urpc_request *req, size_t i, const struct walk *w,
+			 struct process_build *b)
 {
 	int fd = urpc_take_fd(req, i);
-	int err = host_tty_file_new(fd, b->cred, &b->files[0], &b->args.tty);
+	int err = host_tty_file_new(fd, b->cred, w, &b->files[0], &b->args.tty);
 
 	if (err < 0) {
 		close(fd);
@@ -193,9 +194,10 @@ static int open_terminal(struct urpc_request *req, size_t i, struct process_buil
 }
 
 static int build_files(struct urpc_request *req, const Urpc__Process *p, size_t first_fd,
-		       struct process_build *b)
+		       const struct path *root, struct mnt_ns *mnt_ns, struct process_build *b)
 {
 	size_t count = process_fd_count(p), i = first_fd;
+	const struct walk w = { .cred = b->cred, .root = *root, .start = *root, .mnt_ns = mnt_ns };
 	int err = 0;
 
 	if (first_fd + count > req->fd_count)
@@ -205,7 +207,7 @@ static int build_files(struct urpc_request *req, const Urpc__Process *p, size_t 
 	if (!b->files)
 		return -ENOMEM;
 	if (p->terminal)
-		err = open_terminal(req, i++, b);
+		err = open_terminal(req, i++, &w, b);
 	for (; err == 0 && i < first_fd + count; i++) {
 		err = file_of_fd(req, i, b->cred, &b->files[b->file_count]);
 		if (err == 0)
@@ -215,7 +217,8 @@ static int build_files(struct urpc_request *req, const Urpc__Process *p, size_t 
 }
 
 int process_build(struct urpc_request *req, const Urpc__Process *p, size_t first_fd,
-		  struct user_ns *user_ns, struct process_build *ret)
+		  struct user_ns *user_ns, const struct path *root, struct mnt_ns *mnt_ns,
+		  struct process_build *ret)
 {
 	struct process_build *b = ret;
 	int err;
@@ -233,7 +236,7 @@ int process_build(struct urpc_request *req, const Urpc__Process *p, size_t first
 	if (err == 0)
 		err = build_limits(req, p, &b->args.limits);
 	if (err == 0)
-		err = build_files(req, p, first_fd, b);
+		err = build_files(req, p, first_fd, root, mnt_ns, b);
 	if (err < 0)
 		return err;
 	b->args.argv = (const char *const *)b->argv;

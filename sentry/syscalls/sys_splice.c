@@ -275,7 +275,7 @@ int64_t sys_sendfile(struct task *t, int32_t out_fd, int32_t in_fd, uaddr_t offs
 	r = offset_in(t, offset, in, &pos, &given);
 	if (r < 0)
 		return r;
-	if (S_ISDIR(file_inode(in)->mode) || S_ISSOCK(file_inode(in)->mode) ||
+	if (S_ISDIR(file_inode(in)->mode) || in->ops->stream ||
 	    (!out->ops->stream && file_flags(out) & O_APPEND))
 		return -EINVAL;
 	if ((int64_t)count < 0)

@@ -57,6 +57,12 @@ static void slave_free(struct simple_inode *s)
 }
 
 static const struct simple_ops slave_node_ops = { .name = "pts", .free = slave_free, .allow_setattr = true };
+static void host_node_free(struct simple_inode *s)
+{
+	tty_put(s->data);
+}
+
+static const struct simple_ops host_node_ops = { .name = "pts host", .free = host_node_free, .allow_setattr = true };
 static const struct simple_ops ptmx_node_ops = { .name = "ptmx", .allow_setattr = true };
 
 /* Lowest free number, or -ENOSPC. */
@@ -97,8 +103,10 @@ void devpts_remove(struct devpts *d, unsigned index)
 	give_index(d, index);
 }
 
-/* The node of a new pty, owned as the mount options and the opener say. */
-static int add_node(struct devpts *d, struct pty *p, unsigned index, const struct cred *cred)
+/* Number index of the directory, owned as the mount options and the opener say: data is what ops wants, with
+ * a reference on t. */
+static int add_node(struct devpts *d, const struct simple_ops *ops, void *data, struct tty *t, unsigned index,
+		    const struct cred *cred)
 {
 	AUTO(inode_put) struct inode *root = root_get(d);
 	struct inode *node;
@@ -107,10 +115,10 @@ static int add_node(struct devpts *d, struct pty *p, unsigned index, const struc
 	if (!root)
 		return -EIO;
 	snprintf(name, sizeof(name), "%u", index);
-	node = simple_new_ino(d->sb, &slave_node_ops, S_IFCHR | d->mode, index + 3, p, index);
+	node = simple_new_ino(d->sb, ops, S_IFCHR | d->mode, index + 3, data, index);
 	if (!node)
 		return -ENOMEM;
-	tty_get(pty_tty(p));
+	tty_get(t);
 	node->rdev = makedev(PTY_SLAVE_MAJOR, index);
 	node->uid = d->uid_set ? KUID(d->uid) : cred->fsuid;
 	node->gid = d->gid_set ? KGID(d->gid) : cred->fsgid;
@@ -131,7 +139,7 @@ static int open_new_pty(struct devpts *d, struct file *f)
 		give_index(d, (unsigned)index);
 		return ret;
 	}
-	ret = add_node(d, p, (unsigned)index, f->cred);
+	ret = add_node(d, &slave_node_ops, p, pty_tty(p), (unsigned)index, f->cred);
 	if (ret < 0) {
 		give_index(d, (unsigned)index);
 		tty_put(pty_tty(p));
@@ -143,6 +151,23 @@ static int open_new_pty(struct devpts *d, struct file *f)
 static struct devpts *devpts_of(struct superblock *sb)
 {
 	return sb && sb->ops == &devpts_sb_ops ? sb->data : NULL;
+}
+
+int devpts_host_reserve(struct superblock *sb, struct devpts **ret_d)
+{
+	struct devpts *d = devpts_of(sb);
+	int index = d ? take_index(d) : -ENODEV;
+
+	if (index >= 0) {
+		refcount_get(&d->refs);
+		*ret_d = d;
+	}
+	return index;
+}
+
+int devpts_host_add(struct devpts *d, unsigned index, struct tty *t, const struct cred *cred)
+{
+	return add_node(d, &host_node_ops, t, t, index, cred);
 }
 
 /* The instance mounted on /dev/pts as the caller sees it, with its superblock kept by *ret_path. */
@@ -183,6 +208,12 @@ int devpts_open_ptmx(struct file *f)
 	return ret;
 }
 
+/* Opens what stands behind a node of an instance. */
+static int open_node(struct simple_inode *s, struct file *f)
+{
+	return s->ops == &host_node_ops ? host_tty_open(s->data, f) : pty_open_slave(s->data, f);
+}
+
 static int chr_open_slave(struct inode *i, struct file *f)
 {
 	struct simple_inode *s = simple_of(i);
@@ -193,7 +224,7 @@ static int chr_open_slave(struct inode *i, struct file *f)
 	int ret;
 
 	if (s && devpts_of(i->sb))
-		return pty_open_slave(s->data, f);
+		return open_node(s, f);
 	/* A node made elsewhere with mknod: the pty of that number in the caller's instance. */
 	if (!current)
 		return -ENXIO;
@@ -206,7 +237,7 @@ static int chr_open_slave(struct inode *i, struct file *f)
 	ret = root->ops->lookup(root, name, "", &node);
 	mutex_unlock(&root->mu);
 	if (ret == 0) {
-		ret = pty_open_slave(simple_of(node)->data, f);
+		ret = open_node(simple_of(node), f);
 		inode_put(node);
 	}
 	path_put(&p);

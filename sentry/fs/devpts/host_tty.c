@@ -4,6 +4,7 @@
  */
 #include <fcntl.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -22,10 +23,15 @@ struct host_tty {
 	struct tty tty; /* first member */
 	struct host_watch watch;
 	bool gone; /* tty.mu: the host side hung up */
+	_Atomic unsigned file_count; /* open files; the name goes with the last */
+	struct devpts *devpts;	     /* const; reference; NULL: no name */
+	unsigned index;		     /* const: its number there */
 };
 
 STATE_DESC(host_tty, S_EMBED(host_tty, 1, tty, tty), S_NOSAVE(host_tty, watch, "a new descriptor comes with restore"),
-	   S_NOSAVE(host_tty, gone, "a new descriptor comes with restore"));
+	   S_NOSAVE(host_tty, gone, "a new descriptor comes with restore"),
+	   S_NOSAVE(host_tty, file_count, "recounted"), S_REF(host_tty, 2, devpts, devpts),
+	   S_VAL(host_tty, 3, index));
 
 static struct host_tty *host_of(struct tty *t)
 {
@@ -114,7 +120,9 @@ static void host_free(struct tty *t)
 	struct host_tty *h = host_of(t);
 
 	notifier_remove(&h->watch);
-	close(h->watch.fd);
+	if (h->watch.fd >= 0)
+		close(h->watch.fd);
+	devpts_put(h->devpts);
 	tty_fini(t);
 	free(h);
 }
@@ -137,7 +145,11 @@ static struct tty *file_tty(struct file *f)
 
 static void host_file_release(struct file *f)
 {
-	tty_put(file_tty(f));
+	struct host_tty *h = host_of(file_tty(f));
+
+	if (atomic_fetch_sub(&h->file_count, 1) == 1 && h->devpts)
+		devpts_remove(h->devpts, h->index);
+	tty_put(&h->tty);
 }
 
 static int64_t host_file_read(struct file *f, struct uio *u, int64_t *pos UNUSED)
@@ -187,38 +199,114 @@ static int host_raw_mode(int fd)
 	return tcsetattr(fd, TCSANOW, &tio) < 0 ? -errno : 0;
 }
 
-int host_tty_file_new(int host_fd, const struct cred *cred, struct file **ret_file, struct tty **ret_tty)
+/* Gives the terminal a number in the devpts at pts (NULL: none). */
+static int host_tty_name(struct host_tty *h, const struct path *pts)
 {
-	struct host_tty *h;
-	struct file *f;
-	int ret = host_raw_mode(host_fd);
+	char name[16] = "console";
+	dev_t dev = makedev(5, 1);
 
+	if (pts) {
+		int index = devpts_host_reserve(pts->dentry->inode->sb, &h->devpts);
+
+		if (index < 0)
+			return index;
+		h->index = (unsigned)index;
+		snprintf(name, sizeof(name), "pts/%u", h->index);
+		dev = makedev(136, h->index);
+	}
+	tty_init(&h->tty, &host_driver, dev, name);
+	return 0;
+}
+
+/* Its first file: on its node in the devpts, or without a place. */
+static int host_tty_first_file(struct host_tty *h, const struct walk *w, const struct cred *cred, struct file **ret_file)
+{
+	struct file *f;
+	struct path at;
+	char name[32];
+	int ret;
+
+	if (!h->devpts) {
+		ret = file_new_anon(&host_tty_file_ops, "/dev/console", S_IFCHR | 0620, O_RDWR, cred, &h->tty, &f);
+		if (ret == 0)
+			f->inode->rdev = h->tty.dev;
+	} else {
+		ret = devpts_host_add(h->devpts, h->index, &h->tty, cred);
+		if (ret < 0)
+			return ret;
+		snprintf(name, sizeof(name), "/dev/pts/%u", h->index);
+		ret = vfs_walk(w, name, WALK_FOLLOW, &at);
+		if (ret < 0)
+			return ret;
+		ret = file_new(&at, at.dentry->inode, &host_tty_file_ops, O_RDWR, cred, &f);
+		path_put(&at);
+		if (ret == 0)
+			f->data = &h->tty;
+	}
 	if (ret < 0)
 		return ret;
-	h = calloc(1, sizeof(*h));
+	atomic_store(&h->file_count, 1);
+	*ret_file = f;
+	return 0;
+}
+
+static int host_tty_new(int host_fd, const struct path *pts, const struct walk *w, const struct cred *cred,
+			struct file **ret_file, struct tty **ret_tty)
+{
+	struct host_tty *h = calloc(1, sizeof(*h));
+	int ret;
+
 	if (!h)
 		return -ENOMEM;
-	tty_init(&h->tty, &host_driver, makedev(5, 1), "console");
+	ret = host_tty_name(h, pts);
+	if (ret < 0) {
+		free(h);
+		return ret;
+	}
 	h->watch.fd = host_fd;
 	h->watch.ready = host_ready;
 	if (ioctl(host_fd, TIOCGWINSZ, &h->tty.ws) < 0)
 		memset(&h->tty.ws, 0, sizeof(h->tty.ws));
-	ret = file_new_anon(&host_tty_file_ops, "/dev/console", S_IFCHR | 0620, O_RDWR, cred, &h->tty, &f);
-	if (ret == 0) {
-		f->inode->rdev = h->tty.dev;
-		ret = notifier_add(&h->watch, EPOLLIN | EPOLLOUT);
-		if (ret < 0) {
-			h->watch.fd = -1; /* stays the caller's */
-			file_put(f);
-			return ret;
-		}
-		*ret_file = f;
-		*ret_tty = &h->tty;
-		return 0;
+	ret = notifier_add(&h->watch, EPOLLIN | EPOLLOUT);
+	if (ret == 0)
+		ret = host_tty_first_file(h, w, cred, ret_file);
+	if (ret < 0) {
+		notifier_remove(&h->watch);
+		h->watch.fd = -1; /* stays the caller's */
+		if (h->devpts)
+			devpts_remove(h->devpts, h->index);
+		tty_put(&h->tty);
+		return ret;
 	}
-	tty_fini(&h->tty);
-	free(h);
+	*ret_tty = &h->tty;
+	return 0;
+}
+
+int host_tty_file_new(int host_fd, const struct cred *cred, const struct walk *w, struct file **ret_file,
+		      struct tty **ret_tty)
+{
+	struct path pts;
+	int ret = host_raw_mode(host_fd);
+
+	if (ret < 0)
+		return ret;
+	if (!w || vfs_walk(w, "/dev/pts", WALK_FOLLOW, &pts) < 0)
+		return host_tty_new(host_fd, NULL, NULL, cred, ret_file, ret_tty);
+	ret = host_tty_new(host_fd, &pts, w, cred, ret_file, ret_tty);
+	if (ret == -ENODEV)
+		ret = host_tty_new(host_fd, NULL, NULL, cred, ret_file, ret_tty);
+	path_put(&pts);
 	return ret;
+}
+
+/* Opens t once more (its node, /dev/tty). Task thread. */
+int host_tty_open(struct tty *t, struct file *f)
+{
+	f->ops = &host_tty_file_ops;
+	f->data = tty_get(t);
+	atomic_fetch_add(&host_of(t)->file_count, 1);
+	tty_opened(t, f);
+	return 0;
 }
 
 void host_tty_resized(struct tty *t)
@@ -250,7 +338,8 @@ int tty_open_current(struct file *f)
 		tty_put(t);
 		return ret;
 	}
-	f->ops = &host_tty_file_ops;
-	f->data = t; /* reference handed over */
-	return 0;
+	f->flags |= O_NOCTTY;
+	ret = host_tty_open(t, f);
+	tty_put(t);
+	return ret;
 }

@@ -41,10 +41,12 @@ const char *tty_name(const struct tty *t);
 /*
  * A terminal of the host (stdio of `runsc run` with process.terminal): the descriptor is put into raw
  * mode and carries bytes, the discipline runs here, so job control and signals work as on a pty.
- * Takes over host_fd on success. The file may be installed at several descriptors. Boot or control
- * thread. *ret_tty: for process_args.tty, borrowed from the file.
+ * Takes over host_fd on success. The file may be installed at several descriptors. It is /dev/pts/N of the
+ * devpts that w finds at /dev/pts, until its last file is closed; without one (or w NULL) it has no name.
+ * Control thread. *ret_tty: for process_args.tty, borrowed from the file.
  */
-NODISCARD int host_tty_file_new(int host_fd, const struct cred *cred, struct file **ret_file, struct tty **ret_tty);
+NODISCARD int host_tty_file_new(int host_fd, const struct cred *cred, const struct walk *w, struct file **ret_file,
+				struct tty **ret_tty);
 /* The outside changed the window (control method, SIGWINCH of runsc): reads it from the host again. */
 void host_tty_resized(struct tty *t);
 

@@ -95,6 +95,12 @@ struct tty *pty_tty(struct pty *p);
 struct pty *tty_pty(struct tty *t); /* only for t->drv == &pty_driver */
 NODISCARD int pty_open_master(struct pty *p, struct file *f); /* takes the reference over */
 NODISCARD int pty_open_slave(struct pty *p, struct file *f);
+/* host_tty.c: a further file on a terminal of the host. */
+NODISCARD int host_tty_open(struct tty *t, struct file *f);
+/* devpts.c: a number for a terminal of the host in the instance of sb, which *ret_d then holds; -ENODEV when
+ * sb is no devpts. Then its node; on failure and at the end devpts_remove and devpts_put. */
+NODISCARD int devpts_host_reserve(struct superblock *sb, struct devpts **ret_d);
+NODISCARD int devpts_host_add(struct devpts *d, unsigned index, struct tty *t, const struct cred *cred);
 /* devpts.c: the master is gone: no name any more. */
 void devpts_remove(struct devpts *d, unsigned index);
 void devpts_put(struct devpts *d);

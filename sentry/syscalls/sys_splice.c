@@ -244,9 +244,7 @@ static int64_t copy_through(struct task *t, struct file *in, int64_t *in_pos, st
 		struct uio u;
 
 		uio_init_kernel(&u, buf, MIN(count, (uint64_t)chunk));
-		got = in->ops->stream ? file_block(t, in, POLLIN | POLLERR | POLLHUP, TIME_FOREVER, "sendfile",
-						   file_read(in, &u, NULL)) :
-					file_read(in, &u, &at);
+		got = file_read(in, &u, &at);
 		if (got <= 0) {
 			r = got;
 			break;
@@ -280,19 +278,17 @@ int64_t sys_sendfile(struct task *t, int32_t out_fd, int32_t in_fd, uaddr_t offs
 		return -EINVAL;
 	if ((int64_t)count < 0)
 		return -EINVAL;
-	if (!given && !in->ops->stream) {
+	if (!given) {
 		pos = file_seek(in, 0, SEEK_CUR);
 		if (pos < 0)
 			return pos;
-	} else if (!given) {
-		pos = 0;
 	}
 	r = copy_through(t, in, &pos, out, NULL, MIN(count, IOVEC_BYTES_MAX));
 	if (r == -EPIPE)
 		raise_sigpipe(t);
 	if (r > 0 && given)
 		return offset_out(t, offset, given, r);
-	if (r > 0 && !in->ops->stream && file_seek(in, pos, SEEK_SET) < 0)
+	if (r > 0 && file_seek(in, pos, SEEK_SET) < 0)
 		return -EIO;
 	return r;
 }

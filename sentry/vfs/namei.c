@@ -209,6 +209,15 @@ static int remove_locked(struct walker *wk, struct dentry *victim, bool is_dir)
 	return r;
 }
 
+/* i lost a name. */
+static void notify_unlinked(struct inode *i)
+{
+	if (!S_ISDIR(i->mode))
+		notify_send(i, IN_ATTRIB, 0, NULL);
+	if (S_ISDIR(i->mode) || i->nlink == 0)
+		notify_send(i, IN_DELETE_SELF, 0, NULL);
+}
+
 static int vfs_remove(const struct walk *w, const char *pathname, bool is_dir)
 {
 	static const int dots_rmdir[] = { [LAST_ROOT] = -EBUSY, [LAST_DOT] = -EINVAL, [LAST_DOTDOT] = -ENOTEMPTY };
@@ -239,11 +248,8 @@ static int vfs_remove(const struct walk *w, const char *pathname, bool is_dir)
 	if (r == 0)
 		notify_dir(dir, is_dir ? IN_DELETE | IN_ISDIR : IN_DELETE, 0, wk.name);
 	mutex_unlock(&dir->mu);
-	if (r == 0) {
-		bool gone = victim->inode->nlink == 0 || is_dir;
-
-		notify_send(victim->inode, gone ? IN_DELETE_SELF : IN_ATTRIB, 0, NULL);
-	}
+	if (r == 0)
+		notify_unlinked(victim->inode);
 	dentry_put(victim);
 out:
 	walker_fini(&wk);
@@ -351,7 +357,7 @@ static void rename_notify(struct renaming *rn)
 	notify_dir(rn->to.cur.dentry->inode, IN_MOVED_TO | isdir, cookie, rn->to.name);
 	notify_send(o, IN_MOVE_SELF, 0, NULL);
 	if (n && !(rn->flags & RENAME_EXCHANGE))
-		notify_send(n, S_ISDIR(n->mode) || n->nlink == 0 ? IN_DELETE_SELF : IN_ATTRIB, 0, NULL);
+		notify_unlinked(n);
 }
 
 static int rename_locked(struct renaming *rn, const struct cred *cred)

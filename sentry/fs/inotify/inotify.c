@@ -275,7 +275,7 @@ int inotify_new(int flags, const struct cred *cred, struct file **ret_file)
 	list_init(&in->watches);
 	list_init(&in->events);
 	in->next_wd = 1;
-	r = file_new_anon(&inotify_ops, "anon_inode:inotify", S_IFREG | 0600, O_RDONLY | flags, cred, in, ret_file);
+	r = file_new_anon(&inotify_ops, "anon_inode:inotify", 0600, O_RDONLY | flags, cred, in, ret_file);
 	if (r < 0)
 		free(in);
 	return r;

@@ -26,7 +26,7 @@
 struct pipe {
 	struct refcount refs; /* open files; a fifo's inode points without owning */
 	struct mutex mu;      /* LOCK_PIPE: everything below */
-	struct inode *fifo;   /* const; NULL for pipe(2) */
+	struct inode *fifo;   /* const; borrowed: its fifo member points back while something is open */
 	char *ring;	      /* owned; capacity bytes */
 	unsigned capacity;    /* a power of two, at most size */
 	unsigned size;	      /* F_GETPIPE_SZ */
@@ -208,13 +208,13 @@ static int64_t pipe_read(struct file *f, struct uio *u, int64_t *pos)
 		char *data = ring_data(p, left, &size);
 
 		r = uio_write(u, data, size);
-		if (r < 0)
+		if (r < (int64_t)size) { /* a bad address: what it was to take stays */
+			r = -EFAULT;
 			break;
-		p->head += (uint64_t)r;
+		}
+		p->head += size;
 		done += r;
-		left -= (size_t)r;
-		if ((size_t)r < size)
-			break;
+		left -= size;
 	}
 	if (done)
 		wake = consumed(p, true);
@@ -237,13 +237,13 @@ static int64_t ring_write(struct pipe *p, struct uio *u, size_t size)
 		if (r < 0)
 			break;
 		r = uio_read(u, space, chunk);
-		if (r < 0)
+		if (r < (int64_t)chunk) {
+			r = -EFAULT;
 			break;
-		p->tail += (uint64_t)r;
+		}
+		p->tail += chunk;
 		done += r;
-		size -= (size_t)r;
-		if ((size_t)r < chunk)
-			break;
+		size -= chunk;
 	}
 	return done ? done : r;
 }
@@ -306,7 +306,7 @@ static uint32_t pipe_poll(struct file *f, uint32_t events)
 	if (acc != O_WRONLY) {
 		if (used(p))
 			ready |= POLLIN | POLLRDNORM;
-		if (!p->writers && (!p->fifo || p->writer_opens))
+		if (!p->writers && p->writer_opens)
 			ready |= POLLHUP;
 	}
 	if (acc != O_RDONLY) {
@@ -357,19 +357,17 @@ static void pipe_release(struct file *f)
 	struct inode *fifo = p->fifo;
 	bool last;
 
-	if (fifo)
-		mutex_lock(&fifo->mu);
+	mutex_lock(&fifo->mu);
 	mutex_lock(&p->mu);
 	if (acc != O_WRONLY)
 		p->readers--;
 	if (acc != O_RDONLY)
 		p->writers--;
 	last = !p->readers && !p->writers;
-	if (last && fifo)
+	if (last)
 		fifo->fifo = NULL;
 	mutex_unlock(&p->mu);
-	if (fifo)
-		mutex_unlock(&fifo->mu);
+	mutex_unlock(&fifo->mu);
 	if (!last)
 		waitq_wake(&p->q, POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM | POLLHUP | POLLERR);
 	pipe_put(p);
@@ -399,24 +397,12 @@ static const struct file_ops pipe_file_ops = {
 	.fcntl = pipe_fcntl,
 	.poll = pipe_poll,
 	.waitq = pipe_file_waitq,
-};
-
-static const struct file_ops fifo_file_ops = {
-	.name = "fifo",
-	.release = pipe_release,
-	.read = pipe_read,
-	.write = pipe_write,
-	.stream = true,
-	.ioctl = pipe_ioctl,
-	.fcntl = pipe_fcntl,
-	.poll = pipe_poll,
-	.waitq = pipe_file_waitq,
 	.open_wait = fifo_open_wait,
 };
 
 struct pipe *pipe_of_file(struct file *f)
 {
-	return f->ops == &pipe_file_ops || f->ops == &fifo_file_ops ? of(f) : NULL;
+	return f->ops == &pipe_file_ops ? of(f) : NULL;
 }
 
 /* The fifo's inode mu is held over the whole, as in pipe_release: an opener never joins a pipe that the
@@ -437,7 +423,7 @@ static int fifo_open(struct inode *i, struct file *f)
 	if (!p)
 		return -ENOMEM;
 	f->data = p;
-	f->ops = &fifo_file_ops;
+	f->ops = &pipe_file_ops;
 	mutex_lock(&p->mu);
 	/* What fifo_open_wait compares with: opens of the other end so far. */
 	f->pos = (int64_t)(acc == O_RDONLY ? p->writer_opens : p->reader_opens);
@@ -463,7 +449,7 @@ int pipe_init(void)
 int pipe_new(int flags, const struct cred *cred, struct file **ret_read, struct file **ret_write)
 {
 	struct inode *inode = malloc(sizeof(*inode));
-	struct pipe *p = pipe_alloc(NULL);
+	struct pipe *p = pipe_alloc(inode);
 	struct file *rd = NULL, *wr = NULL;
 	struct path place;
 	int r = -ENOMEM;
@@ -476,12 +462,14 @@ int pipe_new(int flags, const struct cred *cred, struct file **ret_read, struct 
 	inode_init(inode, &anon_inode_ops, &anon_superblock, ino_next(), S_IFIFO | 0600);
 	inode->uid = cred->fsuid;
 	inode->gid = cred->fsgid;
+	inode->fifo = p;
 	r = path_new_anon(inode, "pipe:", &place);
 	if (r == 0) {
 		r = file_new(&place, inode, &pipe_file_ops, O_RDONLY | flags, cred, &rd);
 		if (r == 0) {
 			rd->data = p;
 			p->readers = p->writers = 1;
+			p->reader_opens = p->writer_opens = 1;
 			r = file_new(&place, inode, &pipe_file_ops, O_WRONLY | flags, cred, &wr);
 		}
 		path_put(&place);

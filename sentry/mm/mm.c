@@ -2,6 +2,8 @@
 #include "sentry/mm/mm.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -27,6 +29,8 @@ int mm_init(struct platform *platform, struct memfile *mf)
 	mm_platform = platform;
 	mm_platform_ops = platform->ops;
 	raw_init();
+	/* glibc looks into /proc before it shrinks a thread's heap; the filter knows no path-taking call. */
+	mallopt(M_TRIM_THRESHOLD, INT_MAX);
 	return 0;
 }
 

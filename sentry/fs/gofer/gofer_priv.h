@@ -124,6 +124,7 @@ struct gofer_inode {
 
 	uint64_t blocks;  /* inode.mu */
 	uint32_t blksize; /* inode.mu */
+	enum { XATTRS_UNKNOWN, XATTRS_NONE, XATTRS_SOME } xattrs; /* exclusive: inode.mu */
 	_Atomic bool stale; /* attributes must be asked for again */
 	_Atomic int64_t known_ns; /* shared cache: when attributes were last right */
 	char *_Atomic target; /* symlink text, set once, owned */

@@ -431,6 +431,66 @@ static struct gofer_str xattr_name(const char *name)
 	return (struct gofer_str){ name, (uint16_t)MIN(strlen(name), (size_t)UINT16_MAX) };
 }
 
+/* Copies the names that the guest may see; returns their size. buf may be NULL. */
+static uint32_t visible_names(const struct gofer_blob *names, char *buf)
+{
+	const char *p = names->p, *end = p + names->size;
+	uint32_t size = 0;
+
+	while (p < end) {
+		size_t len = strnlen(p, (size_t)(end - p));
+
+		if (len && p + len < end && strncmp(p, "system.", 7) != 0) {
+			if (buf)
+				memcpy(buf + size, p, len + 1);
+			size += (uint32_t)len + 1;
+		}
+		p += len + 1;
+	}
+	return size;
+}
+
+static int64_t gofer_listxattr(struct inode *i, char *buf, size_t size)
+{
+	struct gofer_inode *gi = gofer_inode_of(i);
+	struct gofer_listxattr_req req = { .node = gofer_node(gi) };
+	struct gofer_listxattr_rep rep;
+	int64_t r;
+
+	if (gi->xattrs == XATTRS_NONE)
+		return 0;
+	GUARD(mutex, &gofer_client_of(gi)->mu);
+	r = gofer_call_locked(gofer_client_of(gi), listxattr, &req, &rep, NULL);
+	if (r < 0)
+		return r;
+	r = visible_names(&rep.names, NULL);
+	if (gi->fs->cache == GOFER_EXCLUSIVE)
+		gi->xattrs = r ? XATTRS_SOME : XATTRS_NONE;
+	if (size && r > (int64_t)size)
+		return -ERANGE;
+	if (size)
+		visible_names(&rep.names, buf);
+	return r;
+}
+
+/*
+ * Is it certain that the file lacks this attribute? Access control lists and labels of the host's
+ * security modules mean nothing here, and every ls -l asks for them. Most files have no attribute at
+ * all: the first question about one asks for the list. inode.mu held.
+ */
+static int xattr_absent(struct gofer_inode *gi, const char *name)
+{
+	if (strncmp(name, "system.", 7) == 0)
+		return -EOPNOTSUPP;
+	if (strcmp(name, "security.selinux") == 0)
+		return -ENODATA;
+	if (gi->fs->cache == GOFER_SHARED)
+		return 0;
+	if (gi->xattrs == XATTRS_UNKNOWN)
+		(void)!gofer_listxattr(&gi->inode, NULL, 0);
+	return gi->xattrs == XATTRS_NONE ? -ENODATA : 0;
+}
+
 static int64_t gofer_getxattr(struct inode *i, const char *name, void *buf, size_t size)
 {
 	struct gofer_inode *gi = gofer_inode_of(i);
@@ -440,8 +500,10 @@ static int64_t gofer_getxattr(struct inode *i, const char *name, void *buf, size
 		.max = (uint32_t)MIN(size, (size_t)GOFER_XATTR_SIZE_MAX),
 	};
 	struct gofer_getxattr_rep rep;
-	int64_t r;
+	int64_t r = xattr_absent(gi, name);
 
+	if (r < 0)
+		return r;
 	GUARD(mutex, &gofer_client_of(gi)->mu);
 	r = gofer_call_locked(gofer_client_of(gi), getxattr, &req, &rep, NULL);
 	if (r < 0)
@@ -470,26 +532,11 @@ static int gofer_setxattr(struct inode *i, const char *name, const void *buf, si
 
 	if (size > GOFER_XATTR_SIZE_MAX)
 		return -ENOSPC;
+	if (strncmp(name, "system.", 7) == 0)
+		return -EOPNOTSUPP;
+	gi->xattrs = XATTRS_UNKNOWN;
 	gofer_inode_touch(gi);
 	return gofer_call(gofer_client_of(gi), setxattr, &req, &rep, NULL);
-}
-
-static int64_t gofer_listxattr(struct inode *i, char *buf, size_t size)
-{
-	struct gofer_inode *gi = gofer_inode_of(i);
-	struct gofer_listxattr_req req = { .node = gofer_node(gi) };
-	struct gofer_listxattr_rep rep;
-	int64_t r;
-
-	GUARD(mutex, &gofer_client_of(gi)->mu);
-	r = gofer_call_locked(gofer_client_of(gi), listxattr, &req, &rep, NULL);
-	if (r < 0)
-		return r;
-	if (size && rep.names.size > size)
-		return -ERANGE;
-	if (size)
-		memcpy(buf, rep.names.p, rep.names.size);
-	return rep.names.size;
 }
 
 static int gofer_removexattr(struct inode *i, const char *name)

@@ -468,13 +468,15 @@ struct frame_file *memfile_frames(struct memfile *mf)
 void memory_usage(struct memory_usage *ret)
 {
 	struct memfile *mf = main_memfile;
-	uint64_t used[MEMFILE_KINDS], peak;
+	uint64_t used[MEMFILE_KINDS], handed_out = 0, peak;
 
-	for (int k = 0; k < MEMFILE_KINDS; k++)
+	for (int k = 0; k < MEMFILE_KINDS; k++) {
 		used[k] = (uint64_t)MAX(atomic_load(&mf->used[k]), 0) * PAGE;
+		handed_out += used[k];
+	}
+	/* The host holds free frames that are still dirty; those handed out need not be touched yet. */
 	mutex_lock(&mf->mu);
-	ret->total = host_bytes(mf);
-	ret->total -= MIN(ret->total, (uint64_t)mf->dirty_count * PAGE);
+	ret->total = MIN(host_bytes(mf), handed_out);
 	mutex_unlock(&mf->mu);
 	/* Allocated frames that were never touched cost nothing: anonymous memory is what the host holds. */
 	ret->tmpfs = MIN(used[MEMFILE_TMPFS], ret->total);

@@ -82,9 +82,11 @@ void uio_advance(struct uio *u, uint64_t size)
 	}
 }
 
-/* Steps over empty segments; false at the end of the list. */
+/* Steps over empty segments; false at the end of the list, or of resid, which may have been shortened. */
 static bool uio_front(struct uio *u, uint64_t *ret_base, uint64_t *ret_size)
 {
+	if (u->resid == 0)
+		return false;
 	while (u->seg_count > 0 && u->seg->size == u->seg_done) {
 		u->seg++;
 		u->seg_count--;
@@ -93,7 +95,7 @@ static bool uio_front(struct uio *u, uint64_t *ret_base, uint64_t *ret_size)
 	if (u->seg_count == 0)
 		return false;
 	*ret_base = u->seg->base + u->seg_done;
-	*ret_size = u->seg->size - u->seg_done;
+	*ret_size = MIN(u->seg->size - u->seg_done, u->resid);
 	return true;
 }
 

@@ -85,7 +85,7 @@ struct uio {
 	const struct uio_seg *seg; /* borrowed */
 	unsigned seg_count;
 	uint64_t seg_done; /* bytes of seg[0] already used */
-	uint64_t resid;	   /* bytes left */
+	uint64_t resid;	   /* bytes left; who wants less moved lowers it */
 	struct uio_seg one; /* storage for the single-segment constructors */
 };
 

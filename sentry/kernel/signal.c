@@ -430,9 +430,14 @@ bool signal_send_timer(struct task *t, struct thread_group *tg, const struct gue
 
 	GUARD(mutex, &taskset_mu);
 	q = tg ? &tg->pending : &t->pending;
-	list_for_each(it, &q->items, node)
-		if (it->timer == tag)
+	list_for_each(it, &q->items, node) {
+		if (it->timer == tag) {
+			int64_t sum = (int64_t)it->info.timer.overrun + info->timer.overrun + 1;
+
+			it->info.timer.overrun = (int32_t)MIN(sum, (int64_t)INT32_MAX);
 			return false;
+		}
+	}
 	if (tg)
 		t = tg->leader && !tg->leader->exited ? tg->leader : any_live_task(tg);
 	(void)send_locked(t, t ? t->tg : tg, tg != NULL, info, tag);

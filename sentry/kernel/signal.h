@@ -66,7 +66,7 @@ int signal_send_group(struct thread_group *tg, const struct guest_siginfo *info)
 int signal_send_group_locked(struct thread_group *tg, const struct guest_siginfo *info);
 int signal_send_task_locked(struct task *t, const struct guest_siginfo *info);
 /* A timer's signal to t (tg NULL) or tg; at most one item of a timer is queued: false when one is
- * already pending (count an overrun). tag names the timer; see signal_timer_forget. */
+ * already pending, whose overrun then grows by info's and one. tag names the timer; see signal_timer_forget. */
 bool signal_send_timer(struct task *t, struct thread_group *tg, const struct guest_siginfo *info, void *tag);
 /* Drops queued items of the timer (timer_delete). */
 void signal_timer_forget(struct thread_group *tg, void *tag);

@@ -76,7 +76,7 @@ int64_t sys_read(struct task *t, int32_t fd, uaddr_t buf, uint64_t count)
 	if (!f)
 		return -EBADF;
 	if ((int64_t)count < 0)
-		return -EINVAL;
+		return -EFAULT; /* no such range of addresses */
 	uio_init_user(&u, task_umem(t), buf, MIN(count, IOVEC_BYTES_MAX));
 	return read_file(t, f, &u, NULL, false);
 }
@@ -89,7 +89,7 @@ int64_t sys_write(struct task *t, int32_t fd, uaddr_t buf, uint64_t count)
 	if (!f)
 		return -EBADF;
 	if ((int64_t)count < 0)
-		return -EINVAL;
+		return -EFAULT; /* no such range of addresses */
 	uio_init_user(&u, task_umem(t), buf, MIN(count, IOVEC_BYTES_MAX));
 	return write_file(t, f, &u, NULL, false);
 }
@@ -107,7 +107,7 @@ static int64_t pos_call(struct task *t, int32_t fd, uaddr_t buf, uint64_t count,
 	if (f->ops->stream)
 		return -ESPIPE;
 	if ((int64_t)count < 0)
-		return -EINVAL;
+		return -EFAULT; /* no such range of addresses */
 	uio_init_user(&u, task_umem(t), buf, MIN(count, IOVEC_BYTES_MAX));
 	return write ? write_file(t, f, &u, &pos, false) : read_file(t, f, &u, &pos, false);
 }

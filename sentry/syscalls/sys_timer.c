@@ -180,8 +180,7 @@ struct posix_timer {
 	int32_t notify, signo;
 	uint64_t value; /* sigev_value */
 	int64_t cpu_expires, cpu_interval;
-	_Atomic int32_t overrun; /* since the last delivery */
-	_Atomic int32_t overrun_last;
+	_Atomic int32_t overrun; /* of the signal sent last: timer_getoverrun(2) */
 };
 
 struct posix_timers {
@@ -200,18 +199,17 @@ static bool timer_on_cpu(const struct posix_timer *pt)
 static void posix_timer_expire(struct posix_timer *pt, uint64_t overruns)
 {
 	struct guest_siginfo info = { .signo = pt->signo, .code = GUEST_SI_TIMER };
-	uint64_t missed = overruns - 1;
+	int32_t missed = (int32_t)MIN(overruns - 1, (uint64_t)INT32_MAX);
 
 	if (pt->notify == SIGEV_NONE)
 		return;
 	info.timer.tid = pt->id;
+	info.timer.overrun = missed;
 	info.timer.value = pt->value;
-	if (!signal_send_timer(pt->target, pt->target ? NULL : pt->tg, &info, pt))
-		missed++;
-	else
-		atomic_store(&pt->overrun_last, atomic_exchange(&pt->overrun, 0));
-	if (missed) {
-		int64_t sum = (int64_t)pt->overrun + (int64_t)MIN(missed, (uint64_t)INT32_MAX);
+	if (signal_send_timer(pt->target, pt->target ? NULL : pt->tg, &info, pt)) {
+		atomic_store(&pt->overrun, missed);
+	} else {
+		int64_t sum = (int64_t)pt->overrun + missed + 1;
 
 		atomic_store(&pt->overrun, (int32_t)MIN(sum, (int64_t)INT32_MAX));
 	}
@@ -394,7 +392,6 @@ static void timer_arm(struct posix_timer *pt, int64_t value, int64_t interval, b
 {
 	ktimer_cancel_sync(&pt->timer);
 	atomic_store(&pt->overrun, 0);
-	atomic_store(&pt->overrun_last, 0);
 	signal_timer_forget(pt->tg, pt);
 	if (timer_on_cpu(pt)) {
 		pt->cpu_interval = interval;
@@ -454,7 +451,7 @@ int64_t sys_timer_getoverrun(struct task *t, int32_t id)
 
 	GUARD(mutex, &set->mu);
 	pt = timer_find_locked(set, id);
-	return pt ? (int64_t)atomic_load(&pt->overrun_last) + atomic_load(&pt->overrun) : -EINVAL;
+	return pt ? atomic_load(&pt->overrun) : -EINVAL;
 }
 
 int64_t sys_timer_delete(struct task *t, int32_t id)

@@ -94,6 +94,10 @@ static void dentry_free(struct dentry *d)
 		if (d->name != d->inline_name)
 			free(d->name);
 		free(d);
+		if (parent && parent->sb->no_dcache) {
+			dentry_put(parent); /* which the cache does not keep either; such trees are flat */
+			return;
+		}
 		d = parent && refcount_put(&parent->refs) ? parent : NULL;
 	}
 }

@@ -5,7 +5,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "sentry/fs/proc/proc.h"
 #include "sentry/kernel/container.h"
+#include "sentry/mm/mm.h"
 #include "sentry/vfs/simple.h"
 
 #define SYSFS_MAGIC 0x62656572
@@ -54,6 +56,22 @@ static int number_show(struct simple_inode *s, struct file *f, struct seq *q)
 
 static const struct simple_ops number_ops = { .name = "sys number", .show = number_show };
 
+static int node_meminfo_show(struct simple_inode *s, struct file *f, struct seq *q)
+{
+	uint64_t total = proc_total_memory();
+	struct memory_usage u;
+
+	(void)s;
+	(void)f;
+	memory_usage(&u);
+	seq_printf(q, "Node 0 MemTotal:       %llu kB\nNode 0 MemFree:        %llu kB\nNode 0 MemUsed:        %llu kB\n",
+		   (unsigned long long)total >> 10, (unsigned long long)(total > u.total ? total - u.total : 0) >> 10,
+		   (unsigned long long)u.total >> 10);
+	return 0;
+}
+
+static const struct simple_ops node_meminfo_ops = { .name = "sys node meminfo", .show = node_meminfo_show };
+
 struct fixed {
 	const char *dir, *name; /* name NULL: the directory alone; parents come first */
 	const char *text;
@@ -84,6 +102,7 @@ static const struct fixed fixed[] = {
 	{ "devices/system/node", "has_memory", "0" },
 	{ "devices/system/node", "has_cpu", "0" },
 	{ "devices/system/node/node0", NULL, NULL },
+	{ "devices/system/node/node0", "distance", "10" },
 	{ "firmware", NULL, NULL },
 	{ "fs", NULL, NULL },
 	{ "fs/cgroup", NULL, NULL },
@@ -152,7 +171,7 @@ static int fill(struct inode *root)
 {
 	struct made made[ARRAY_COUNT(fixed)];
 	unsigned count = 0;
-	struct inode *cpus;
+	struct inode *cpus, *node;
 	int r = 0;
 
 	for (unsigned i = 0; i < ARRAY_COUNT(fixed) && r == 0; i++) {
@@ -173,6 +192,14 @@ static int fill(struct inode *root)
 				   slash ? slash + 1 : x->dir, &made[count].inode);
 		count++;
 	}
+	if (r < 0)
+		return r;
+	node = made_find(made, count, "devices/system/node/node0", strlen("devices/system/node/node0"));
+	r = simple_add_file(node, "cpulist", S_IFREG | 0444, &cpus_ops, NULL);
+	if (r == 0)
+		r = simple_add(node, "cpumap", simple_new(root->sb, &mask_ops, S_IFREG | 0444, NULL, UINT64_MAX));
+	if (r == 0)
+		r = simple_add_file(node, "meminfo", S_IFREG | 0444, &node_meminfo_ops, NULL);
 	if (r < 0)
 		return r;
 	cpus = made_find(made, count, "devices/system/cpu", strlen("devices/system/cpu"));

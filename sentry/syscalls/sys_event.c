@@ -181,17 +181,24 @@ int64_t sys_epoll_ctl(struct task *t, int32_t epfd, int32_t op, int32_t fd, uadd
 	return epoll_ctl_file(ep, op, target, fd, &ev);
 }
 
-/* Events given by one call at most: a caller with more ready files comes back at once. */
-#define EPOLL_BATCH 256
+#define EPOLL_BATCH 128
 #define EPOLL_MAX_EVENTS ((int)(INT32_MAX / sizeof(struct epoll_event)))
 
-/* Copies what is ready out; events copied or -EFAULT. */
+/* Copies what is ready out, in batches; events copied or -EFAULT. */
 static int64_t epoll_copy_ready(struct task *t, struct file *f, uaddr_t events, int max)
 {
 	struct epoll_event ev[EPOLL_BATCH];
-	int n = epoll_harvest(f, ev, MIN(max, EPOLL_BATCH));
+	int done = 0, n, batch;
 
-	return n > 0 && copy_out(task_umem(t), events, ev, (size_t)n * sizeof(*ev)) < 0 ? -EFAULT : n;
+	do {
+		batch = MIN(max - done, EPOLL_BATCH);
+		n = epoll_harvest(f, ev, batch, done == 0);
+		if (n > 0 && copy_out(task_umem(t), uaddr_add(events, (uint64_t)done * sizeof(*ev)), ev,
+				      (size_t)n * sizeof(*ev)) < 0)
+			return done ? done : -EFAULT;
+		done += n;
+	} while (n == batch && done < max);
+	return done;
 }
 
 static int64_t epoll_wait_file(struct task *t, struct file *f, uaddr_t events, int max, int64_t deadline)

@@ -189,8 +189,12 @@ static int open_checked(const struct path *p, const struct cred *cred, int flags
 	}
 	if (r == 0 && truncates)
 		r = vfs_truncate_inode(i, cred, 0);
-	if (r == 0)
+	if (r == 0) {
+		/* Terminals want to know; it is no flag of the open file. */
+		atomic_fetch_or(&f->flags, flags & O_NOCTTY);
 		r = open_by_type(i, f);
+		atomic_fetch_and(&f->flags, ~O_NOCTTY);
+	}
 	if (r == 0 && !f->ops)
 		r = -ENXIO;
 	if (r < 0) {

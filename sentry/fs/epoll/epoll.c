@@ -24,6 +24,7 @@ struct epoll {
 	struct file *self;     /* const; weak: the file's release ends us */
 	struct mutex mu;       /* LOCK_EPOLL: items, their settings, harvesting */
 	struct rb_tree items;  /* epitem.node by (file, fd) */
+	uint64_t pass;	       /* mu: number of the epoll_wait at work */
 	struct mutex ready_mu; /* LOCK_LEAF: ready, epitem.ready_node */
 	struct list_node ready;
 	struct waitq waitq;
@@ -39,16 +40,19 @@ struct epitem {
 	int fd;
 	uint32_t events; /* as asked, with flags; 0 in the low bits after EPOLLONESHOT fired */
 	uint64_t data;
+	uint64_t pass; /* the epoll_wait that last took it */
 };
 
-STATE_DESC(epoll, S_WEAK(epoll, 3, self, file), S_NOSAVE(epoll, mu, "unheld at a safe point"),
+STATE_DESC(epoll, S_WEAK(epoll, 3, self, file),
+	   S_NOSAVE(epoll, pass, "counts within one call"), S_NOSAVE(epoll, mu, "unheld at a safe point"),
 	   S_LIST(epoll, 1, items, epitem), S_NOSAVE(epoll, ready_mu, "unheld at a safe point"),
 	   S_LIST(epoll, 2, ready, epitem), S_NOSAVE(epoll, waitq, "waiters register again"));
 STATE_DESC(epitem, S_NOSAVE(epitem, node, "the tree is rebuilt"),
 	   S_NOSAVE(epitem, ready_node, "the list is rebuilt"),
 	   S_NOSAVE(epitem, file_node, "linked again"), S_NOSAVE(epitem, entry, "registered again"),
 	   S_WEAK(epitem, 1, ep, epoll), S_WEAK(epitem, 2, file, file), S_VAL(epitem, 3, fd),
-	   S_VAL(epitem, 4, events), S_VAL(epitem, 5, data));
+	   S_VAL(epitem, 4, events), S_VAL(epitem, 5, data),
+	   S_NOSAVE(epitem, pass, "counts within one call"));
 
 /* Serialises changes of which file is watched by which instance: loops, file->epoll_items. */
 static struct mutex topology_mu;
@@ -416,7 +420,7 @@ int epoll_ctl_file(struct file *epf, int op, struct file *target, int fd, const 
 	}
 }
 
-int epoll_harvest(struct file *f, struct epoll_event *ev, int max)
+int epoll_harvest(struct file *f, struct epoll_event *ev, int max, bool first)
 {
 	struct epoll *ep = f->data;
 	struct list_node again = LIST_INIT(again), todo = LIST_INIT(todo);
@@ -427,16 +431,20 @@ int epoll_harvest(struct file *f, struct epoll_event *ev, int max)
 	if (list_empty(&ep->ready))
 		return 0;
 	GUARD(mutex, &ep->mu);
+	ep->pass += first;
 	mutex_lock(&ep->ready_mu);
 	list_splice_tail(&todo, &ep->ready);
 	while (count < max && (it = list_first(&todo, struct epitem, ready_node)) != NULL) {
 		uint32_t revents;
 
+		if (it->pass == ep->pass)
+			break; /* a round is complete: one event a file in each call */
 		list_del(&it->ready_node);
 		/* Wakes from here on put the item back on the list, which is what they should do. */
 		mutex_unlock(&ep->ready_mu);
 		revents = item_poll(it);
 		if (revents) {
+			it->pass = ep->pass;
 			ev[count].events = revents;
 			ev[count++].data.u64 = it->data;
 			if (it->events & EPOLLONESHOT)

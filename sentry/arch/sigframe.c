@@ -220,6 +220,25 @@ int arch_signal_frame(struct umem *um, const struct arch_signal *s, struct guest
 /* The largest mxcsr this processor takes; bits beyond fault when loaded. */
 #define MXCSR_MASK 0xffffu
 
+void arch_fpu_sanitise(uint8_t *image, size_t size, size_t given)
+{
+	uint32_t mxcsr;
+	uint64_t bv;
+
+	memcpy(&mxcsr, image + 24, sizeof(mxcsr));
+	mxcsr &= MXCSR_MASK;
+	memcpy(image + 24, &mxcsr, sizeof(mxcsr));
+	if (size < FXSAVE_SIZE + XSAVE_HEADER)
+		return;
+	memcpy(&bv, image + FXSAVE_SIZE, sizeof(bv));
+	if (given <= FXSAVE_SIZE)
+		bv |= 3;
+	bv &= xcr0();
+	memset(image + FX_SW_OFFSET, 0, sizeof(struct fx_sw));
+	memset(image + FXSAVE_SIZE, 0, XSAVE_HEADER);
+	memcpy(image + FXSAVE_SIZE, &bv, sizeof(bv));
+}
+
 static int read_fpstate(struct umem *um, uint64_t addr, struct arch_sigreturn *ret)
 {
 	struct fx_sw sw;

@@ -53,6 +53,9 @@ bool arch_on_altstack(const struct arch_altstack *a, uint64_t sp);
 void arch_regs_sanitise(struct guest_regs *regs);
 /* The FPU image after exec: for handlers too. Returns its size; buf of at least 1024 bytes. */
 size_t arch_fpu_initial(uint8_t *buf, size_t size);
+/* Makes an image harmless of which a debugger gave the first given bytes; features that are not the
+ * machine's go, the software bytes too. */
+void arch_fpu_sanitise(uint8_t *image, size_t size, size_t given);
 /* Size of the frame and the largest FPU image, for AT_MINSIGSTKSZ. */
 size_t arch_min_sigstack(void);
 /* AT_HWCAP and AT_HWCAP2 of this machine. */

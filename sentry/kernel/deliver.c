@@ -191,7 +191,7 @@ enum run_state run_interrupt(struct task *t)
 		t->ptrace_next = RUN_INTERRUPT;
 		return RUN_PTRACE_STOP;
 	}
-	if (!(t->tracer && ptrace_injected(t, &info))) {
+	if (!(t->ptrace && ptrace_injected(t, &info))) {
 		if (!signal_next_locked(t, &info)) {
 			mutex_unlock(&taskset_mu);
 			return finish(t);
@@ -246,6 +246,14 @@ enum run_state run_group_stop(struct task *t)
 		signal_stop_done_locked(t->tg);
 	}
 	while (t->stopped && t->tg->group_stop && !t->killed) {
+		if (t->tracer) {
+			/* Attached to while stopped. */
+			t->stopped = false;
+			mutex_unlock(&taskset_mu);
+			ptrace_group_stop(t);
+			t->ptrace_next = RUN_INTERRUPT;
+			return RUN_PTRACE_STOP;
+		}
 		mutex_unlock(&taskset_mu);
 		(void)!task_block_killable(t, TIME_FOREVER, "stopped");
 		mutex_lock(&taskset_mu);

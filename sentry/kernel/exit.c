@@ -204,7 +204,7 @@ static void notify_or_reap(struct thread_group *tg)
 		thread_group_reap_locked(tg);
 		return;
 	}
-	if (tg->exit_signal == SIGCHLD && !tg->traced_zombie) {
+	if (tg->exit_signal == SIGCHLD) {
 		const struct guest_sigaction *a = &parent->handlers->action[SIGCHLD - 1];
 
 		autoreap = a->handler == 1 || (a->flags & SA_NOCLDWAIT);

@@ -426,7 +426,7 @@ enum run_state run_vfork_wait(struct task *t)
 	while (t->vfork_waiting && !t->killed)
 		(void)!task_block_killable(t, TIME_FOREVER, "vfork");
 	t->vfork_waiting = false;
-	if (!t->killed && t->tracer && ptrace_event(t, 5, 0)) {
+	if (!t->killed && t->tracer && ptrace_event(t, 5, 0) && ptrace_event_stop(t)) {
 		t->ptrace_next = RUN_INTERRUPT;
 		return RUN_PTRACE_STOP;
 	}

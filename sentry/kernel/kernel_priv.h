@@ -117,7 +117,7 @@ void container_process_exited(struct container *c, struct thread_group *tg, uint
 struct container *container_get(struct container *c);
 
 /* ptrace.c, taskset_mu unless said */
-void ptrace_exit_locked(struct task *t); /* t exits: detaches its tracees and itself */
+void ptrace_exit_locked(struct task *t); /* t exits: lets its tracees go, tells its tracer */
 void ptrace_free(struct task *t);
 void ptrace_exit_event(struct task *t); /* task thread, no locks: PTRACE_EVENT_EXIT */
 bool ptrace_trap_pending_locked(struct task *t);

@@ -149,6 +149,8 @@ static enum run_state run_syscall_do(struct task *t)
 {
 	const struct platform_syscall *sc = &t->ctx->syscall;
 
+	if (unlikely(t->tracer) && !ptrace_syscall_resume(t, &t->result))
+		return RUN_SYSCALL_EXIT;
 	if (unlikely(t->seccomp_mode)) {
 		int64_t ret = -ENOSYS;
 
@@ -183,6 +185,10 @@ static enum run_state run_syscall_exit(struct task *t)
 
 	if (unlikely(t->killed))
 		return RUN_EXIT;
+	if (unlikely(t->tracer) && ptrace_event_stop(t)) {
+		t->ptrace_next = RUN_SYSCALL_EXIT;
+		return RUN_PTRACE_STOP;
+	}
 	if (likely(r != -EJUSTRETURN) && (!is_restart(r) || t->tracer))
 		t->ctx->ops->set_result(t->ctx, r);
 	if (!is_restart(r))

@@ -127,7 +127,6 @@ struct thread_group {
 	unsigned stop_count;
 	uint8_t stop_signal;
 	bool is_subreaper;		  /* taskset */
-	bool traced_zombie;		  /* taskset: the tracer still has to see it */
 	int32_t exit_signal;		  /* taskset: SIGCHLD mostly; 0: none */
 	int32_t oom_score_adj;
 	uint64_t exec_count;		  /* taskset */

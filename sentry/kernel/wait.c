@@ -26,6 +26,12 @@ static bool id_matches(struct task *t, const struct wait_args *a, struct thread_
 	return false;
 }
 
+/* Then its stops are reported one by one as a tracee's. */
+static bool traced_by_us(const struct task *t, const struct thread_group *child)
+{
+	return child->leader && child->leader->tracer && child->leader->tracer->tg == t->tg;
+}
+
 static bool child_matches(struct task *t, const struct wait_args *a, struct thread_group *child)
 {
 	bool clone = child->exit_signal != SIGCHLD;
@@ -33,7 +39,7 @@ static bool child_matches(struct task *t, const struct wait_args *a, struct thre
 	if ((a->options & WNOTHREAD_) && child->parent_task != t)
 		return false;
 	if (!(a->options & WALL_) && clone != !!(a->options & WCLONE_) &&
-	    !(child->leader && child->leader->tracer && child->leader->tracer->tg == t->tg))
+	    !traced_by_us(t, child))
 		return false;
 	return id_matches(t, a, child, NULL);
 }
@@ -78,12 +84,12 @@ static bool try_child(struct task *t, const struct wait_args *a, struct thread_g
 	bool consume = !(a->options & WNOWAIT);
 
 	if (child->zombie) {
-		if (!(a->options & WEXITED) || child->traced_zombie)
+		if (!(a->options & WEXITED))
 			return false;
 		take_zombie(t, child, consume, ret);
 		return true;
 	}
-	if ((a->options & WSTOPPED) && child->stopped && !child->stop_reported) {
+	if ((a->options & WSTOPPED) && child->stopped && !child->stop_reported && !traced_by_us(t, child)) {
 		fill(t, child, ret);
 		thread_group_usage_locked(child, &ret->usage);
 		ret->status = (uint32_t)child->stop_signal << 8 | 0x7f;
@@ -115,22 +121,17 @@ static bool try_tracees(struct task *t, struct task *tracer, const struct wait_a
 		if (!id_matches(t, a, it->tg, it))
 			continue;
 		*found = true;
-		if (ptrace_wait_stop_locked(it, !(a->options & WNOWAIT), &status)) {
-			ret->pid = pid_nr_in(it->pid, task_pid_ns(t));
-			ret->uid = user_ns_from_kuid_munged(t->cred->user_ns, it->cred->ruid);
+		ret->pid = pid_nr_in(it->pid, task_pid_ns(t));
+		ret->uid = user_ns_from_kuid_munged(t->cred->user_ns, it->cred->ruid);
+		if (ptrace_wait_locked(it, !(a->options & WNOWAIT), a->options & WEXITED, &status)) {
+			bool stop = (status & 0xff) == 0x7f;
+
 			ret->status = status;
-			ret->code = CLD_TRAPPED;
-			ret->value = (int32_t)(status >> 8);
+			ret->code = stop ? CLD_TRAPPED : status & 0x7f ? CLD_KILLED : CLD_EXITED;
+			ret->value = (int32_t)(stop || !(status & 0x7f) ? status >> 8 : status & 0x7f);
 			return true;
 		}
-		if (it == it->tg->leader && it->tg->zombie && it->tg->traced_zombie &&
-		    (a->options & WEXITED)) {
-			it->tg->traced_zombie = false;
-			take_zombie(t, it->tg, false, ret);
-			if (!(a->options & WNOWAIT))
-				ptrace_zombie_seen_locked(it, t->tg);
-			return true;
-		}
+		ret->pid = 0;
 	}
 	return false;
 }

@@ -156,7 +156,7 @@ static size_t xsave_size(void)
  */
 int stub_fpu_write(struct pt_context *ctx, const void *buf, size_t size)
 {
-	_Alignas(64) char image[XSAVE_MAX];
+	_Alignas(64) char image[XSAVE_MAX] __attribute__((uninitialized)); /* filled below */
 	size_t full = xsave_size();
 	struct iovec iov = { image, full };
 

@@ -35,7 +35,7 @@ enum {
 	SCAN_MAX = 8,	       /* extents of the own class looked at before the next class */
 	SMALL_FRAMES = 16,     /* requests up to this reuse dirty frames */
 	PUNCH_FRAMES = 256,    /* freed runs from this size go back to the host at once */
-	DIRTY_MAX = 4096,      /* dirty frames kept: 16 MiB */
+	DIRTY_MAX = 1024,      /* dirty frames kept: 4 MiB */
 	LIMIT_CHECK = 1 << 10, /* frames between two looks at the host's count */
 };
 

@@ -301,12 +301,12 @@ static int pivot_check(const struct walk *w, const struct path *new, const struc
 {
 	const struct path *root = &w->root;
 
-	if (!is_mount_root(new) || !is_mount_root(root) || new->mnt->ns != w->mnt_ns ||
-	    root->mnt->ns != w->mnt_ns || !put_old->mnt || put_old->mnt->ns != w->mnt_ns)
+	if (!new->mnt || new->mnt->ns != w->mnt_ns || root->mnt->ns != w->mnt_ns || !put_old->mnt ||
+	    put_old->mnt->ns != w->mnt_ns)
 		return -EINVAL;
 	if (new->mnt == root->mnt || put_old->mnt == root->mnt)
 		return -EBUSY;
-	if (!new->mnt->parent || new->mnt->locked)
+	if (!is_mount_root(new) || !is_mount_root(root) || !new->mnt->parent || new->mnt->locked)
 		return -EINVAL;
 	if (new->mnt->parent->peer_group || put_old->mnt->peer_group ||
 	    (root->mnt->parent && root->mnt->parent->peer_group))

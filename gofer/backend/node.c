@@ -361,6 +361,43 @@ struct node *node_hand_out(struct conn *conn, struct node *parent, const char *n
 	return n;
 }
 
+struct node *node_hand_out_unnamed(struct conn *conn, struct node *parent,
+				   const struct gofer_attr *attr, uint64_t mnt, int fd)
+{
+	struct node *n;
+
+	if (fd_count >= fd_limit || pin_count >= fd_limit / 2)
+		return NULL;
+	n = node_new(conn, parent, "", attr, mnt);
+	if (!n)
+		return NULL;
+	table_remove_name(&conn->table, n);
+	n->linked = false;
+	n->fd = fd;
+	fd_count++;
+	pin_count++;
+	n->refs++;
+	n->handed++;
+	return n;
+}
+
+struct node *node_named(struct conn *conn, struct node *node)
+{
+	struct node *n;
+
+	if (node->linked)
+		return node;
+	/* Rare: an open file whose name went while it has others. */
+	for (uint32_t i = 0; i < conn->table.buckets; i++) {
+		for (n = conn->table.by_id[i]; n; n = n->id_next) {
+			if (n->linked && n->ino == node->ino && n->dev == node->dev &&
+			    n->type == node->type)
+				return n;
+		}
+	}
+	return NULL;
+}
+
 int node_take_back(struct conn *conn, uint64_t id)
 {
 	struct node *n = node_by_id(conn, id);
@@ -451,7 +488,8 @@ int node_open(struct conn *conn, struct node *node, int flags)
 	}
 	if (node->type != S_IFREG)
 		return -EINVAL;
-	if (!node->linked)
+	node = node_named(conn, node);
+	if (!node)
 		return -ESTALE;
 	dirfd = node->parent ? node_fd(conn, node->parent) : backend_base_fd;
 	if (dirfd < 0)
@@ -480,7 +518,8 @@ int node_chdir(struct conn *conn, struct node *node, const char **ret_name)
 		fd = node_fd(conn, node);
 		*ret_name = ".";
 	} else {
-		if (!node->linked)
+		node = node_named(conn, node);
+		if (!node)
 			return -ESTALE;
 		fd = node->parent ? node_fd(conn, node->parent) : backend_base_fd;
 		*ret_name = node->name;

@@ -74,6 +74,14 @@ struct node *node_by_name(struct conn *conn, struct node *parent, const char *na
  */
 struct node *node_hand_out(struct conn *conn, struct node *parent, const char *name,
 			   const struct gofer_attr *attr, uint64_t mnt);
+/* The same for a file without a name: fd, taken over, is what it will be reached by. */
+struct node *node_hand_out_unnamed(struct conn *conn, struct node *parent,
+				   const struct gofer_attr *attr, uint64_t mnt, int fd);
+/*
+ * A linked node of the same file: node itself, or another name of it that the client knows; NULL when
+ * all names are gone.
+ */
+struct node *node_named(struct conn *conn, struct node *node);
 /* Takes one handed reference back; the node may be gone afterwards. -ESTALE when none is out. */
 NODISCARD int node_take_back(struct conn *conn, uint64_t id);
 

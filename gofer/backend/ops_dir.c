@@ -188,6 +188,38 @@ int serve_create(struct conn *conn, const struct gofer_create_req *req,
 	return 0;
 }
 
+int serve_tmpfile(struct conn *conn, const struct gofer_tmpfile_req *req,
+		  struct gofer_tmpfile_rep *rep, int *ret_fd)
+{
+	struct node *dir, *n;
+	uint64_t mnt;
+	int dirfd = dir_of_change(conn, req->dir, &dir), fd, kept, err;
+
+	if (dirfd < 0)
+		return dirfd;
+	if (req->mode & ~07777u)
+		return -EINVAL;
+	fd = host_open(dirfd, ".", O_TMPFILE | O_RDWR, req->mode & 0777);
+	if (fd < 0)
+		return fd;
+	err = fchownat(fd, "", req->uid, req->gid, AT_EMPTY_PATH) < 0 ? -errno : 0;
+	if (!err && fchmod(fd, req->mode) < 0)
+		err = -errno;
+	if (!err)
+		err = host_getattr(fd, "", &rep->entry.attr, &mnt);
+	kept = err ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	n = kept < 0 ? NULL : node_hand_out_unnamed(conn, dir, &rep->entry.attr, mnt, kept);
+	if (!n) {
+		if (kept >= 0)
+			close(kept);
+		close(fd);
+		return err ? err : -ENFILE;
+	}
+	rep->entry.id = n->id;
+	*ret_fd = fd;
+	return 0;
+}
+
 int serve_mkdir(struct conn *conn, const struct gofer_mkdir_req *req, struct gofer_mkdir_rep *rep,
 		int *ret_fd UNUSED)
 {
@@ -258,7 +290,7 @@ int serve_symlink(struct conn *conn, const struct gofer_symlink_req *req,
 int serve_link(struct conn *conn, const struct gofer_link_req *req, struct gofer_link_rep *rep,
 	       int *ret_fd UNUSED)
 {
-	struct node *n = node_by_id(conn, req->node), *dir;
+	struct node *n = node_by_id(conn, req->node), *dir, *named;
 	int dirfd = dir_of_change(conn, req->dir, &dir), from;
 
 	if (!n)
@@ -269,12 +301,12 @@ int serve_link(struct conn *conn, const struct gofer_link_req *req, struct gofer
 		return -EPERM;
 	if (!n->parent)
 		return -EXDEV;
-	if (!n->linked)
-		return -ENOENT;
-	from = node_fd(conn, n->parent);
+	named = node_named(conn, n);
+	from = node_fd(conn, named ? named->parent : n);
 	if (from < 0)
 		return from;
-	if (linkat(from, n->name, dirfd, req->name.p, 0) < 0)
+	if (linkat(from, named ? named->name : "", dirfd, req->name.p,
+		   named ? 0 : AT_EMPTY_PATH) < 0)
 		return -errno;
 	return entry_of(conn, dir, dirfd, req->name.p, &rep->entry);
 }

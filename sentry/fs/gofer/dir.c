@@ -14,6 +14,7 @@ struct walk_job {
 	char target[GOFER_TARGET_MAX + 1];
 	char names[GOFER_WALK_MAX * (GOFER_NAME_MAX + 1)];
 	size_t names_used;
+	uint32_t changes; /* of the file system, before the walk */
 };
 
 /* Adds one component; false when it cannot be part of this walk. */
@@ -50,6 +51,7 @@ static int job_walk(struct gofer_inode *dir, struct walk_job *job, int *ret_fd)
 	int r;
 
 	job->req.dir = gofer_node(dir);
+	job->changes = dir->fs->changes;
 	mutex_lock(&c->mu);
 	r = gofer_call_locked(c, walk, &job->req, &job->rep, ret_fd);
 	if (r == 0) {
@@ -76,6 +78,7 @@ static int job_take(struct gofer_inode *dir, struct walk_job *job, int fd, struc
 {
 	struct gofer_sb *fs = dir->fs;
 	const struct gofer_walk_rep *rep = &job->rep;
+	uint32_t changes = job->changes;
 	struct inode *first = NULL, *i = NULL;
 	struct gofer_inode *gi = dir;
 	uint32_t count = rep->entries.count, k;
@@ -88,7 +91,7 @@ static int job_take(struct gofer_inode *dir, struct walk_job *job, int fd, struc
 		if (k == 0)
 			first = i;
 		else
-			prefetch_add(gi, job->req.names.v[k].name.p, i);
+			prefetch_add(gi, job->req.names.v[k].name.p, i, changes);
 		gi = gofer_inode_of(i);
 	}
 	/* What could not be taken is given back. */
@@ -97,7 +100,7 @@ static int job_take(struct gofer_inode *dir, struct walk_job *job, int fd, struc
 	if (r == 0 && count > 0 && rep->stop == ELOOP && S_ISLNK(i->mode))
 		keep_target(gi, job->target);
 	if (r == 0 && count > 0 && rep->stop == ENOENT && S_ISDIR(i->mode))
-		prefetch_add(gi, job->req.names.v[count].name.p, NULL);
+		prefetch_add(gi, job->req.names.v[count].name.p, NULL, changes);
 	if (fd >= 0 && (r < 0 || !count || !S_ISREG(i->mode)))
 		close(fd);
 	else if (fd >= 0)
@@ -168,6 +171,13 @@ static void dir_changed(struct gofer_inode *gd, const char *name)
 	gofer_inode_touch(gd);
 }
 
+/* Before a change is asked for: answers that are under way may no longer be kept. */
+static struct gofer_client *begin_change(struct gofer_inode *gd)
+{
+	gd->fs->changes++;
+	return &gd->fs->client;
+}
+
 /* The owner that a file made in dir gets. */
 static struct inode owner_in(const struct inode *dir, uint32_t mode, const struct cred *cred)
 {
@@ -204,7 +214,7 @@ int gofer_create(struct inode *dir, const char *name, uint32_t mode, const struc
 		.open = GOFER_OPEN_READ | GOFER_OPEN_WRITE,
 	};
 	struct gofer_create_rep rep;
-	int fd, r = gofer_call(&gd->fs->client, create, &req, &rep, &fd);
+	int fd, r = gofer_call(begin_change(gd), create, &req, &rep, &fd);
 
 	r = made(gd, name, r, &rep.entry, ret_inode);
 	if (fd >= 0 && r == 0)
@@ -225,7 +235,7 @@ int gofer_mkdir(struct inode *dir, const char *name, uint32_t mode, const struct
 				       .uid = owner.uid.v,
 				       .gid = owner.gid.v };
 	struct gofer_mkdir_rep rep;
-	int r = gofer_call(&gd->fs->client, mkdir, &req, &rep, NULL);
+	int r = gofer_call(begin_change(gd), mkdir, &req, &rep, NULL);
 
 	return made(gd, name, r, &rep.entry, ret_inode);
 }
@@ -241,7 +251,7 @@ int gofer_mknod(struct inode *dir, const char *name, uint32_t mode, dev_t rdev U
 				       .uid = owner.uid.v,
 				       .gid = owner.gid.v };
 	struct gofer_mknod_rep rep;
-	int r = gofer_call(&gd->fs->client, mknod, &req, &rep, NULL);
+	int r = gofer_call(begin_change(gd), mknod, &req, &rep, NULL);
 
 	return made(gd, name, r, &rep.entry, ret_inode);
 }
@@ -257,11 +267,32 @@ int gofer_symlink(struct inode *dir, const char *name, const char *target, const
 					 .uid = owner.uid.v,
 					 .gid = owner.gid.v };
 	struct gofer_symlink_rep rep;
-	int r = gofer_call(&gd->fs->client, symlink, &req, &rep, NULL);
+	int r = gofer_call(begin_change(gd), symlink, &req, &rep, NULL);
 
 	r = made(gd, name, r, &rep.entry, ret_inode);
 	if (r == 0)
 		keep_target(gofer_inode_of(*ret_inode), target);
+	return r;
+}
+
+int gofer_tmpfile(struct inode *dir, uint32_t mode, const struct cred *cred,
+		  struct inode **ret_inode)
+{
+	struct gofer_inode *gd = gofer_inode_of(dir);
+	struct inode owner = owner_in(dir, mode, cred);
+	struct gofer_tmpfile_req req = { .dir = gofer_node(gd),
+					 .mode = owner.mode & 07777,
+					 .uid = owner.uid.v,
+					 .gid = owner.gid.v };
+	struct gofer_tmpfile_rep rep;
+	int fd, r = gofer_call(&gd->fs->client, tmpfile, &req, &rep, &fd);
+
+	if (r == 0)
+		r = gofer_inode_get(gd->fs, &rep.entry, ret_inode);
+	if (fd >= 0 && r == 0)
+		gofer_handle_offer(gofer_inode_of(*ret_inode), fd, true);
+	else if (fd >= 0)
+		close(fd);
 	return r;
 }
 
@@ -273,7 +304,7 @@ int gofer_link(struct inode *dir, const char *name, struct inode *target)
 				      .name = str_of(name) };
 	struct gofer_link_rep rep;
 	struct inode *same = NULL;
-	int r = gofer_call(&gd->fs->client, link, &req, &rep, NULL);
+	int r = gofer_call(begin_change(gd), link, &req, &rep, NULL);
 
 	r = made(gd, name, r, &rep.entry, &same);
 	inode_put(same);
@@ -302,7 +333,7 @@ static int remove_name(struct inode *dir, const char *name, struct inode *victim
 					.name = str_of(name),
 					.rmdir = is_dir };
 	struct gofer_unlink_rep rep;
-	int r = gofer_call(&gd->fs->client, unlink, &req, &rep, NULL);
+	int r = gofer_call(begin_change(gd), unlink, &req, &rep, NULL);
 
 	dir_changed(gd, name);
 	if (r < 0)
@@ -340,7 +371,7 @@ int gofer_rename(struct inode *old_dir, const char *old_name, struct inode *inod
 	req.flags = flags & RENAME_EXCHANGE  ? GOFER_RENAME_EXCHANGE :
 		    flags & RENAME_NOREPLACE ? GOFER_RENAME_NOREPLACE :
 					       0;
-	r = gofer_call(&from->fs->client, rename, &req, &rep, NULL);
+	r = gofer_call(begin_change(from), rename, &req, &rep, NULL);
 	dir_changed(from, old_name);
 	dir_changed(to, new_name);
 	if (r < 0)

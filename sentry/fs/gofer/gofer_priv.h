@@ -71,6 +71,7 @@ struct gofer_sb {
 	struct mutex handle_mu;	 /* LOCK_OBJECT: handles of all inodes, idle list */
 	struct list_node idle;	 /* gofer_inode.idle_node: handles kept open without open files */
 	uint32_t idle_count;
+	_Atomic uint32_t changes; /* operations begun that change names */
 	struct mutex prefetch_mu; /* LOCK_OBJECT: prefetched children of all directories */
 	struct list_node prefetched; /* prefetch.fs_node, oldest first */
 	uint32_t prefetch_count;
@@ -176,6 +177,7 @@ int gofer_create(struct inode *dir, const char *name, uint32_t mode, const struc
 int gofer_mkdir(struct inode *dir, const char *name, uint32_t mode, const struct cred *cred, struct inode **ret_inode);
 int gofer_mknod(struct inode *dir, const char *name, uint32_t mode, dev_t rdev, const struct cred *cred, struct inode **ret_inode);
 int gofer_symlink(struct inode *dir, const char *name, const char *target, const struct cred *cred, struct inode **ret_inode);
+int gofer_tmpfile(struct inode *dir, uint32_t mode, const struct cred *cred, struct inode **ret_inode);
 int gofer_link(struct inode *dir, const char *name, struct inode *target);
 int gofer_unlink(struct inode *dir, const char *name, struct inode *victim);
 int gofer_rmdir(struct inode *dir, const char *name, struct inode *victim);
@@ -190,8 +192,10 @@ bool listing_lacks(const struct listing *l, const char *name);
 /* Reads the names of dir, so that further misses need no round trip. dir->mu held. */
 void listing_learn(struct gofer_inode *dir);
 
-/* prefetch.c: takes the inode reference over. */
-void prefetch_add(struct gofer_inode *dir, const char *name, struct inode *inode);
+/* prefetch.c */
+/* Keeps an answer (inode reference taken over) unless a change began after fs->changes was `changes`: the
+ * change drops what is kept of its names, but only what it finds. */
+void prefetch_add(struct gofer_inode *dir, const char *name, struct inode *inode, uint32_t changes);
 /* Takes what is known of the name: true with *ret_inode (reference, or NULL: does not exist). */
 bool prefetch_take(struct gofer_inode *dir, const char *name, struct inode **ret_inode);
 /* Forgets one name (NULL: all) of dir, whose entries changed or which goes away. */

@@ -570,6 +570,7 @@ int gofer_connect(struct inode *i, int type, int *ret_fd)
 	.free = gofer_free, .lookup = gofer_lookup, .create = gofer_create, .mkdir = gofer_mkdir,  \
 	.mknod = gofer_mknod, .symlink = gofer_symlink, .link = gofer_link,                        \
 	.unlink = gofer_unlink, .rmdir = gofer_rmdir, .rename = gofer_rename,                      \
+	.tmpfile = gofer_tmpfile,                                                                  \
 	.readlink = gofer_readlink, .refresh = gofer_refresh, .getattr = gofer_getattr,            \
 	.setattr = gofer_setattr, .open = gofer_open, .getxattr = gofer_getxattr,                  \
 	.setxattr = gofer_setxattr, .listxattr = gofer_listxattr, .removexattr = gofer_removexattr

@@ -44,7 +44,7 @@ static struct prefetch *find_locked(struct gofer_inode *dir, const char *name)
 	return p;
 }
 
-void prefetch_add(struct gofer_inode *dir, const char *name, struct inode *inode)
+void prefetch_add(struct gofer_inode *dir, const char *name, struct inode *inode, uint32_t changes)
 {
 	struct gofer_sb *fs = dir->fs;
 	size_t size = strlen(name) + 1;
@@ -57,6 +57,11 @@ void prefetch_add(struct gofer_inode *dir, const char *name, struct inode *inode
 	*p = (struct prefetch){ .dir = dir, .inode = inode, .when_ns = host_monotonic_ns() };
 	memcpy(p->name, name, size);
 	mutex_lock(&fs->prefetch_mu);
+	if (fs->changes != changes) {
+		mutex_unlock(&fs->prefetch_mu);
+		prefetch_free(p);
+		return;
+	}
 	head = bucket_of(dir, name);
 	p->hash_next = *head;
 	*head = p;

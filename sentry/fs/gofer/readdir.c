@@ -78,7 +78,7 @@ static int take_batch(struct gofer_inode *dir, struct listing *l, const void *bl
 			continue;
 		prefetch_drop(dir, e.name.p);
 		if (gofer_inode_get(fs, &(struct gofer_entry){ e.id, e.attr }, &i) == 0)
-			prefetch_add(dir, e.name.p, i);
+			prefetch_add(dir, e.name.p, i, fs->changes);
 	}
 	return r;
 }

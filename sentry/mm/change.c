@@ -68,9 +68,9 @@ static void protect_pmas(struct mm *mm, uint64_t start, uint64_t end, uint8_t pr
 	pma_merge_around(mm, start, end);
 }
 
-static int reserve_both(struct mm *mm)
+static int reserve_both(struct mm *mm, uint64_t start, uint64_t end)
 {
-	int err = vma_reserve(mm, 2);
+	int err = vma_reserve_borders(mm, start, end);
 
 	mutex_lock(&mm->pmu);
 	if (err == 0)
@@ -87,7 +87,7 @@ static int protect_locked(struct mm *mm, uint64_t start, uint64_t end, uint8_t p
 
 	if (!covered(mm, start, start + 1))
 		return -ENOMEM;
-	if (reserve_both(mm) < 0)
+	if (reserve_both(mm, start, end) < 0)
 		return -ENOMEM;
 	vma_split_at(mm, start);
 	vma_split_at(mm, end);
@@ -304,7 +304,7 @@ static int64_t mremap_locked(struct mm *mm, uint64_t old_addr, uint64_t old_size
 		vma_insert(mm, n);
 		return (int64_t)new_addr;
 	}
-	if (vma_reserve(mm, 2) < 0)
+	if (vma_reserve_borders(mm, old_addr, old_addr + old_size) < 0)
 		return -ENOMEM;
 	vma_split_at(mm, old_addr);
 	vma_split_at(mm, old_addr + old_size);
@@ -445,7 +445,7 @@ static bool advice_flags(int advice, uint16_t *ret_set, uint16_t *ret_clear)
 
 static int mark_range(struct mm *mm, uint64_t start, uint64_t end, uint16_t set, uint16_t clear)
 {
-	int err = vma_reserve(mm, 2);
+	int err = vma_reserve_borders(mm, start, end);
 	struct vma *v;
 
 	if (err < 0)

@@ -14,8 +14,6 @@
 #endif
 #define PROT_ALL (PROT_READ | PROT_WRITE | PROT_EXEC)
 
-enum { VMA_MAX = 65530 }; /* vm.max_map_count */
-
 /* Removes all mappings of the range, which is page aligned. mu is held. 0 or -ENOMEM (nothing changed). */
 int unmap_locked(struct mm *mm, uint64_t start, uint64_t end)
 {
@@ -23,7 +21,7 @@ int unmap_locked(struct mm *mm, uint64_t start, uint64_t end)
 
 	if (vma_range_free(mm, start, end))
 		return 0;
-	if (vma_reserve(mm, 2) < 0)
+	if (vma_reserve_borders(mm, start, end) < 0)
 		return -ENOMEM;
 	mutex_lock(&mm->pmu);
 	if (pma_reserve(mm, 2) < 0) {

@@ -59,7 +59,10 @@ struct pma {
 	struct pma *spare;
 };
 
-enum { OPS_MAX = 64 };
+enum {
+	OPS_MAX = 64,
+	VMA_MAX = 65530, /* vm.max_map_count */
+};
 
 /* Changes for the platform's address space, collected and sent in batches. pmu is held. */
 struct mm_ops {
@@ -120,6 +123,7 @@ struct vma *vma_from(struct mm *mm, uint64_t addr);	  /* first with end > addr, 
 struct vma *vma_next(struct vma *v);
 struct vma *vma_prev(struct vma *v);
 NODISCARD int vma_reserve(struct mm *mm, unsigned int count);
+NODISCARD int vma_reserve_borders(struct mm *mm, uint64_t start, uint64_t end);
 struct vma *vma_take(struct mm *mm);
 void vma_insert(struct mm *mm, struct vma *v);
 struct vma *vma_merge(struct mm *mm, struct vma *v);

@@ -138,7 +138,7 @@ static int mark_locked(struct mm *mm, uint64_t start, uint64_t end, bool lock)
 	uint64_t reached = start;
 	struct vma *v;
 
-	if (vma_reserve(mm, 2) < 0)
+	if (vma_reserve_borders(mm, start, end) < 0)
 		return -ENOMEM;
 	vma_split_at(mm, start);
 	vma_split_at(mm, end);

@@ -1,4 +1,5 @@
 /* The tree of mappings of one address space. mm->mu is held in every function. */
+#include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
@@ -195,6 +196,17 @@ void vma_resize(struct vma *v, uint64_t start, uint64_t end)
 	v->end = end;
 	vma_account(v->mm, v, true);
 	vma_register(v);
+}
+
+/* 0 when borders at start and end keep the mm within vm.max_map_count, else -ENOMEM. Reserves the nodes. */
+int vma_reserve_borders(struct mm *mm, uint64_t start, uint64_t end)
+{
+	struct vma *a = vma_find(mm, start), *b = vma_find(mm, end);
+	unsigned int need = (a && a->start < start) + (b && b->start < end);
+
+	if (need && mm->vma_count + need > VMA_MAX)
+		return -ENOMEM;
+	return vma_reserve(mm, 2);
 }
 
 /* Makes addr a border between two vmas when it lies inside one. One node must be reserved. */

@@ -101,6 +101,10 @@ struct vma_info {
 };
 int mm_for_each_vma(struct mm *mm, uint64_t addr, bool want_smaps, int (*fn)(const struct vma_info *v, void *arg), void *arg);
 
+/* Writes into mm as a debugger does (ptrace(2), /proc/PID/mem): also where the program itself may not write,
+ * if the mapping is private. Returns bytes written, or -EFAULT. Any thread that holds a reference. */
+NODISCARD int64_t mm_write_forced(struct mm *mm, uint64_t addr, const void *src, size_t size);
+
 /* Sandbox-wide usage in bytes by kind, and the limit (0: none). */
 struct memory_usage { uint64_t anon, tmpfs, pipe, total, peak, limit; };
 void memory_usage(struct memory_usage *ret);

@@ -178,7 +178,7 @@ void vma_remove(struct mm *mm, struct vma *v)
 	vma_account(mm, v, false);
 	rb_erase(&mm->vmas, &v->node);
 	mm->vma_count--;
-	if (v->start >= mm->gap_hint) {
+	if (mm->gap_hint && v->start >= mm->gap_hint) {
 		mm->gap_hint = MAX(v->end, mm->gap_hint);
 		mm->gap_size = 0;
 	}

@@ -4,12 +4,10 @@
 #include <linux/ptrace.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/user.h>
 
 #include "sentry/arch/sigframe.h"
 #include "sentry/kernel/block.h"
-#include "sentry/kernel/clone.h"
 #include "sentry/kernel/container.h"
 #include "sentry/kernel/namespaces.h"
 #include "sentry/kernel/ptrace.h"
@@ -173,36 +171,15 @@ static int64_t poke_user(struct task *target, uint64_t offset, uint64_t v)
 	return set_regs(target, &regs);
 }
 
-static int note_prot(const struct vma_info *v, void *arg)
-{
-	uint64_t *a = arg;
-
-	if (v->start <= a[0] && a[0] < v->end)
-		a[1] = v->prot;
-	return 1;
-}
-
 /* Writes one word even where the program itself may not write: breakpoints in its text. */
 static int64_t poke_data(struct task *target, uint64_t addr, uint64_t v)
 {
 	struct mm *mm = task_get_mm(target);
-	struct mm_limits limits = task_mm_limits(target);
-	uint64_t page = ALIGN_DOWN(addr, GUEST_PAGE_SIZE), find[2] = { addr, UINT64_MAX };
-	uint64_t size = ALIGN_UP(addr + sizeof(v), GUEST_PAGE_SIZE) - page;
-	int64_t r = -EIO;
+	int64_t r;
 
 	if (!mm)
 		return -ESRCH;
-	if (copy_out_struct(mm_umem(mm), UADDR(addr), &v) == 0) {
-		r = 0;
-	} else {
-		mm_for_each_vma(mm, addr, false, note_prot, find);
-		if (find[1] != UINT64_MAX && !(find[1] & PROT_WRITE) &&
-		    mm_mprotect(mm, page, size, (uint32_t)find[1] | PROT_READ | PROT_WRITE, &limits) == 0) {
-			r = copy_out_struct(mm_umem(mm), UADDR(addr), &v) < 0 ? -EIO : 0;
-			(void)!mm_mprotect(mm, page, size, (uint32_t)find[1], &limits);
-		}
-	}
+	r = mm_write_forced(mm, addr, &v, sizeof(v)) == sizeof(v) ? 0 : -EIO;
 	mm_put(mm);
 	return r;
 }

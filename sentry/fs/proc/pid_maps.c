@@ -151,7 +151,7 @@ static int64_t mem_transfer(struct file *f, struct uio *u, int64_t *pos, bool wr
 		if (write) {
 			n = uio_read(u, buf, size);
 			if (n > 0)
-				n = um->ops->copy_out(um, at, buf, (size_t)n);
+				n = mm_write_forced(f->data, at.v, buf, (size_t)n);
 		} else {
 			n = um->ops->copy_in(um, buf, at, size);
 			if (n > 0)

@@ -16,7 +16,8 @@ CFLAGS ?= -O2 -g
 WARN := -Wall -Wextra -Wshadow -Wvla -Wformat=2 -Wstrict-prototypes -Wmissing-prototypes \
 	-Wcast-qual -Wpointer-arith -Wimplicit-fallthrough -Wundef -Werror
 HARDEN := -fstack-protector-strong -fstack-clash-protection -fcf-protection -fno-strict-aliasing \
-	$(if $(findstring -O0,$(CFLAGS)),,-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3) -ftrivial-auto-var-init=zero
+	$(if $(findstring -O0,$(CFLAGS)),,-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3) \
+	$(if $(findstring clang,$(CC)),,-ftrivial-auto-var-init=zero)
 CPP := -D_GNU_SOURCE -I. -I$(OUT)/gen $(if $(DEBUG)$(SAN),-DDEBUG_LOCKS)
 SAN_FLAGS := $(if $(findstring asan,$(SAN)),-fsanitize=address) \
 	$(if $(findstring ubsan,$(SAN)),-fsanitize=undefined -fno-sanitize-recover=undefined) \

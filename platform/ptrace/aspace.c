@@ -205,16 +205,19 @@ static int drain_locked(struct pt_aspace *as, struct pt_context *ctx)
 	struct stub_op *place = as->slot->op;
 	size_t next = 0;
 
-	while (next < as->op_count) {
-		size_t n = MIN(as->op_count - next, (size_t)BATCH_MAX);
+	while (next < as->op_count || as->wipe) {
+		size_t wipe = as->wipe ? 1 : 0, n = MIN(as->op_count - next, (size_t)BATCH_MAX - wipe);
 		int err = 0;
 		int64_t done;
 
+		if (wipe)
+			place[0] = encode_unmap(STUB_GUEST_MIN, STUB_GUEST_MAX - STUB_GUEST_MIN);
 		for (size_t i = 0; i < n; i++)
-			place[i] = encode(&as->op[next + i]);
-		done = run_batch(ctx, 0, n, &err);
+			place[wipe + i] = encode(&as->op[next + i]);
+		done = run_batch(ctx, 0, n + wipe, &err) - (int64_t)wipe;
 		if (done < 0)
 			return -ESRCH;
+		as->wipe = false;
 		next += (size_t)done;
 		if (done < (int64_t)n) {
 			if (recover(as, ctx, &as->op[next], err) < 0)
@@ -255,7 +258,7 @@ int pt_aspace_enter(struct pt_aspace *as, struct pt_context *ctx)
 		return 0;
 	atomic_fetch_sub(&as->running, 1);
 	mutex_lock(&as->mu);
-	if (as->op_count)
+	if (as->op_count || as->wipe)
 		err = drain_with(as, ctx);
 	if (err == 0)
 		atomic_fetch_add(&as->running, 1);
@@ -366,6 +369,43 @@ int pt_aspace_attach(struct pt_aspace *as, struct pt_context *ctx)
 	as->refs++;
 	list_add_tail(&as->contexts, &ctx->link);
 	return spare;
+}
+
+/*
+ * exec: when nothing but ctx's stub is left of the space that it lives in, the process is emptied and
+ * becomes the first stub of as, which is cheaper than another one. Returns whether that was so.
+ */
+bool pt_aspace_inherit(struct pt_aspace *as, struct pt_context *ctx)
+{
+	struct pt_aspace *old = ctx->as;
+	struct args_slot *slot;
+
+	if (!old || !atomic_load(&ctx->pid))
+		return false;
+	mutex_lock(&old->mu);
+	if (old->refs != 1 || old->spare_count) {
+		mutex_unlock(&old->mu);
+		return false;
+	}
+	mutex_lock(&as->mu);
+	if (as->born) {
+		mutex_unlock(&as->mu);
+		mutex_unlock(&old->mu);
+		return false;
+	}
+	as->born = true;
+	slot = as->slot; /* the process has the old space's pages */
+	as->slot = old->slot;
+	old->slot = slot;
+	as->wipe = true;
+	atomic_store(&as->pending, 1);
+	list_del(&ctx->link);
+	list_add_tail(&as->contexts, &ctx->link);
+	as->refs++;
+	ctx->as = as;
+	mutex_unlock(&as->mu);
+	put_locked(old);
+	return true;
 }
 
 /* Ends ctx's stub and its stay in the space it lived in; harmless without one. */

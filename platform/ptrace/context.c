@@ -161,15 +161,17 @@ static int move_to(struct pt_context *ctx, struct pt_aspace *as)
 {
 	char initial[1024];
 	size_t n;
-	int spare, err;
+	int spare = 1, err;
 
 	if (!ctx->pub.regs_valid && pt_regs_load(&ctx->pub) < 0)
 		return -ESRCH;
 	ctx->pub.regs_dirty = true;
-	pt_aspace_detach(ctx);
-	spare = pt_aspace_attach(as, ctx);
-	if (spare < 0)
-		return spare;
+	if (!pt_aspace_inherit(as, ctx)) {
+		pt_aspace_detach(ctx);
+		spare = pt_aspace_attach(as, ctx);
+		if (spare < 0)
+			return spare;
+	}
 	if (ctx->fpu_given) {
 		err = stub_fpu_write(ctx, ctx->fpu, ctx->fpu_size);
 		free(ctx->fpu);

@@ -60,8 +60,9 @@ struct pt_aspace {
 	size_t op_count, op_room;
 	uint32_t refs;               /* the owner's, and one for each context */
 	bool born;                   /* a first stub was made */
+	bool wipe;                   /* the stub still has another space's mappings: unmap all first */
 	_Atomic uint32_t running;    /* contexts in guest code */
-	_Atomic uint32_t pending;    /* op_count != 0 */
+	_Atomic uint32_t pending;    /* op_count != 0 or wipe */
 	_Atomic uint32_t waiters;    /* threads waiting on drained */
 };
 
@@ -131,6 +132,7 @@ size_t pt_aspace_stub_pids(struct aspace *as, int32_t *pids, size_t count);
 int pt_aspace_enter(struct pt_aspace *as, struct pt_context *ctx);
 void pt_aspace_leave(struct pt_aspace *as);
 int pt_aspace_attach(struct pt_aspace *as, struct pt_context *ctx);
+bool pt_aspace_inherit(struct pt_aspace *as, struct pt_context *ctx);
 void pt_aspace_detach(struct pt_context *ctx);
 
 /* context.c */

@@ -184,15 +184,20 @@ size_t stub_fpu_initial(void *buf, size_t size)
 	return XSAVE_MIN;
 }
 
-/* Ends the stub and reaps it. It must have been attached by this thread. */
+/*
+ * Ends the stub, which this thread attached and which is stopped: it runs no instruction any more. It
+ * is reaped at this thread's next call; when the thread ends first, by the host.
+ */
 void stub_kill(struct pt_context *ctx)
 {
+	static __thread pid_t dying; /* private to the thread */
 	pid_t pid = atomic_exchange(&ctx->pid, 0);
 	int st;
 
 	if (!pid)
 		return;
 	kill(pid, SIGKILL);
-	while (syscall(SYS_wait4, pid, &st, __WALL, NULL) == pid && WIFSTOPPED(st))
+	while (dying && syscall(SYS_wait4, dying, &st, __WALL, NULL) == dying && WIFSTOPPED(st))
 		;
+	dying = syscall(SYS_wait4, pid, &st, __WALL | WNOHANG, NULL) == pid && !WIFSTOPPED(st) ? 0 : pid;
 }

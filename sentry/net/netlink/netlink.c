@@ -39,7 +39,7 @@ struct nl_sock {
 	uint32_t dst_port;
 	struct list_node queue; /* s.mu */
 	uint32_t queued;	/* s.mu, bytes */
-	struct mutex recv_mu;	/* LOCK_SOCKET, before s.mu: one reader */
+	struct mutex recv_mu;	/* LOCK_SOCKET_READ, before s.mu: one reader */
 };
 
 STATE_DESC(nl_sock, S_EMBED(nl_sock, 1, s, socket), S_NOSAVE(nl_sock, node, "linked again"),
@@ -49,7 +49,7 @@ STATE_DESC(nl_sock, S_EMBED(nl_sock, 1, s, socket), S_NOSAVE(nl_sock, node, "lin
 
 static struct mutex ports_mu; /* LOCK_OBJECT: the list of sockets and who has which port */
 static struct list_node ports = LIST_INIT(ports);
-static struct mutex host_mu; /* LOCK_SOCKET: one conversation with the host at a time */
+static struct mutex host_mu; /* LOCK_SOCKET_READ: one conversation with the host at a time */
 static int host_route_fd = -1, host_inet_fd = -1;
 
 static const struct socket_ops nl_ops;
@@ -71,7 +71,7 @@ static int nl_create(struct net_ns *net, int type, int protocol, struct socket *
 	if (!n)
 		return -ENOMEM;
 	socket_init(&n->s, &nl_ops, net, AF_NETLINK, type, protocol);
-	mutex_init(&n->recv_mu, LOCK_SOCKET);
+	mutex_init(&n->recv_mu, LOCK_SOCKET_READ);
 	list_init(&n->queue);
 	mutex_lock(&ports_mu);
 	list_add_tail(&ports, &n->node);
@@ -472,7 +472,7 @@ static const struct socket_family nl_family = { AF_NETLINK, nl_create, NULL };
 void netlink_family_init(void)
 {
 	mutex_init(&ports_mu, LOCK_OBJECT);
-	mutex_init(&host_mu, LOCK_SOCKET);
+	mutex_init(&host_mu, LOCK_SOCKET_READ);
 	host_route_fd = host_socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE);
 	host_inet_fd = host_socket(AF_INET, SOCK_DGRAM, 0);
 	if (host_route_fd < 0 || host_inet_fd < 0)

@@ -71,7 +71,7 @@ static int unix_new(struct net_ns *net, int type, struct unix_sock **ret_sock)
 		return -ENOMEM;
 	socket_init(&u->s, &unix_ops, net, AF_UNIX, type, 0);
 	mutex_init(&u->bind_mu, LOCK_FILE_POS);
-	mutex_init(&u->recv_mu, LOCK_SOCKET);
+	mutex_init(&u->recv_mu, LOCK_SOCKET_READ);
 	mutex_init(&u->relay_mu, LOCK_OBJECT);
 	waitq_init(&u->room_waitq);
 	list_init(&u->name_node);
@@ -578,6 +578,6 @@ static const struct socket_family unix_family = { AF_UNIX, unix_create, unix_pai
 
 void unix_family_init(void)
 {
-	mutex_init(&unix_gc_mu, LOCK_SOCKET);
+	mutex_init(&unix_gc_mu, LOCK_SOCKET_GC);
 	socket_family_register(&unix_family);
 }

@@ -3,10 +3,13 @@
  * complete a host system call, and each arrives as a guest system call or a fault.
  */
 #include <linux/audit.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "platform/platform.h"
@@ -113,6 +116,49 @@ static void test_sysenter(void)
 	box_free(&b);
 }
 
+/* A guest that far-returns into 32-bit code: int 0x80, sysenter and syscall of that mode. */
+static void test_compat_mode(void)
+{
+	static const uint8_t tail[3][2] = { { 0xcd, 0x80 }, { 0x0f, 0x34 }, { 0x0f, 0x05 } };
+
+	for (int i = 0; i < 3; i++) {
+		/* push $0x23; push $CODE+9; lretq; (32 bit) mov $20,%eax; <entry>; hlt */
+		uint8_t code[] = { 0x6a, 0x23, 0x68, 9, 0, 0x40, 0, 0x48, 0xcb, 0xb8, 20, 0, 0, 0,
+				   tail[i][0], tail[i][1], 0xf4 };
+		struct box b = box_new(code, sizeof(code));
+		enum switch_why why = run(&b);
+
+		if (why == SWITCH_SYSCALL)
+			CHECK(b.ctx->syscall.audit_arch == AUDIT_ARCH_I386);
+		else /* the processor does not know the entry */
+			CHECK(i > 0 && (why == SWITCH_SIGNAL || why == SWITCH_FAULT));
+		box_free(&b);
+	}
+}
+
+/* The filter alone: the stub runs without SYSEMU, and still no call of the guest's own is done. */
+static void test_second_wall(void)
+{
+	static const uint8_t entry[3][9] = { { 0xb8, 39, 0, 0, 0, 0x0f, 0x05, 0x90, 0x90 },
+					     { 0xb8, 20, 0, 0, 0, 0xcd, 0x80, 0x90, 0x90 },
+					     { 0xb8, 39, 0, 0, 0x40, 0x0f, 0x05, 0x90, 0x90 } };
+
+	for (int i = 0; i < 3; i++) {
+		uint8_t code[32] = { 0xb8, 1, 0, 0, 0, 0x0f, 0x05 };
+		struct box b;
+		int32_t pid = 0;
+		int st = 0;
+
+		memcpy(code + 7, entry[i], sizeof(entry[i]));
+		memset(code + 16, 0xf4, 16);
+		b = box_new(code, sizeof(code));
+		CHECK(run(&b) == SWITCH_SYSCALL && ops->stub_pids(b.as, &pid, 1) == 1);
+		CHECK(ptrace(PTRACE_CONT, pid, 0, 0) == 0 && waitpid(pid, &st, __WALL) == pid);
+		CHECK(WIFSTOPPED(st) && WSTOPSIG(st) == SIGSYS);
+		box_free(&b);
+	}
+}
+
 /* Every syscall instruction of the stub page itself, jumped to by the guest. */
 static void test_stub_page(void)
 {
@@ -212,6 +258,8 @@ int main(void)
 		return 1;
 	test_entries();
 	test_sysenter();
+	test_compat_mode();
+	test_second_wall();
 	test_stub_page();
 	test_stub_memory();
 	test_filter_present();

@@ -442,6 +442,7 @@ static int spawn(struct container *c, const struct process_args *a, bool init, i
 	if (err == 0)
 		err = task_start(t);
 	if (err == 0) {
+		cpu_limit_changed(tg);
 		*ret_pid = rec->pid;
 		err = spawn_result(&s);
 		if (err < 0)

@@ -303,6 +303,7 @@ enum run_state run_exit(struct task *t)
 	}
 	task_release_resources(t);
 	if (last) {
+		ktimer_cancel_sync(&tg->cpu_limit_timer);
 		if (process_timers_exit)
 			process_timers_exit(tg);
 		mutex_lock(&taskset_mu);

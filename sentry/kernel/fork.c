@@ -395,6 +395,8 @@ int64_t task_clone(struct task *t, const struct clone_args_kernel *a)
 		goto out;
 	}
 	ret = tid;
+	if (!(a->flags & CLONE_THREAD))
+		cpu_limit_changed(c.tg);
 	if (t->tracer)
 		(void)ptrace_event(t, a->flags & CLONE_VFORK ? 2 : a->exit_signal != SIGCHLD ? 3 : 1, (uint64_t)tid);
 out:

@@ -108,6 +108,10 @@ void vfork_done(struct task *t);
 void task_unlink_locked(struct task *t);
 void thread_group_reap_locked(struct thread_group *tg);
 
+/* cpu_limit.c */
+void cpu_limit_init(struct thread_group *tg);
+void cpu_limit_changed(struct thread_group *tg);
+
 /* exec.c */
 /* Kills the other threads of the calling task's process and takes over the leader's number. */
 NODISCARD int exec_dethread(struct task *t);

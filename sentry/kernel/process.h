@@ -8,6 +8,9 @@
 void task_exit_self(struct task *t, uint32_t status);
 void thread_group_exit_self(struct task *t, uint32_t status);
 
+/* RLIMIT_CPU was set or inherited: starts watching. Any thread; no locks above taskset_mu needed. */
+void cpu_limit_changed(struct thread_group *tg);
+
 /* setpgid(2), setsid(2) */
 int thread_group_setpgid(struct task *t, int32_t pid, int32_t pgid);
 int32_t thread_group_setsid(struct task *t);

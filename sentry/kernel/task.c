@@ -37,6 +37,7 @@ struct thread_group *thread_group_new(struct container *c)
 	waitq_init(&tg->pidfd_waitq);
 	waitq_init(&tg->signal_waitq);
 	limits_default(&tg->limits);
+	cpu_limit_init(tg);
 	tg->container = c ? container_get(c) : NULL;
 	tg->exit_signal = SIGCHLD;
 	tg->start_mono_ns = clock_mono();

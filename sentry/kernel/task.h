@@ -132,6 +132,8 @@ struct thread_group {
 	uint64_t exec_count;		  /* taskset */
 	struct itimer { struct ktimer timer; int64_t cpu_expires, cpu_interval; } itimer[3]; /* ITIMER_* */
 	struct posix_timers *posix_timers;
+	struct ktimer cpu_limit_timer;	  /* armed with RLIMIT_CPU only */
+	int64_t cpu_limit_next;		  /* taskset: the next SIGXCPU, ns of cpu time */
 	int64_t start_mono_ns, start_real_ns; /* const */
 	struct cpu_usage dead_usage, child_usage; /* taskset: dead threads; waited-for children */
 	struct waitq pidfd_waitq;	  /* POLLIN when the group is dead */

@@ -10,6 +10,7 @@
 #include "sentry/fs/proc/proc.h"
 #include "sentry/kernel/container.h"
 #include "sentry/kernel/namespaces.h"
+#include "sentry/kernel/process.h"
 #include "sentry/kernel/version.h"
 #include "sentry/mm/mm.h"
 #include "sentry/syscalls/process_priv.h"
@@ -139,6 +140,8 @@ static int64_t limit_call(struct task *t, struct thread_group *tg, uint32_t reso
 	err = change_limit(t, tg, resource, unew.v ? &new : NULL, &old);
 	if (err < 0)
 		return err;
+	if (unew.v && resource == RLIMIT_CPU)
+		cpu_limit_changed(tg);
 	return uold.v ? copy_out_struct(task_umem(t), uold, &old) : 0;
 }
 

@@ -87,6 +87,8 @@ static int protect_locked(struct mm *mm, uint64_t start, uint64_t end, uint8_t p
 
 	if (!covered(mm, start, start + 1))
 		return -ENOMEM;
+	if (vma_range_sealed(mm, start, end))
+		return -EPERM;
 	if (reserve_both(mm, start, end) < 0)
 		return -ENOMEM;
 	vma_split_at(mm, start);
@@ -247,6 +249,9 @@ static int64_t mremap_locked(struct mm *mm, uint64_t old_addr, uint64_t old_size
 		return -EINVAL;
 	if (old_size > v->end - old_addr)
 		return -EFAULT;
+	if (vma_range_sealed(mm, old_addr, old_addr + MAX(old_size, (uint64_t)1)) ||
+	    ((flags & MREMAP_FIXED) && vma_range_sealed(mm, new_addr, new_addr + new_size)))
+		return -EPERM;
 	if (new_size > old_size || !old_size || keep) {
 		r = grow_allowed(mm, v, keep || !old_size ? new_size : new_size - old_size, limits);
 		if (r < 0)
@@ -391,6 +396,8 @@ static int advise_vma(struct mm *mm, struct vma *v, uint64_t start, uint64_t end
 	case ADV_DONTNEED:
 		if (v->flags & VMA_LOCKED)
 			return -EINVAL;
+		if ((v->flags & VMA_SEALED) && !v->mappable && !(v->prot & PROT_WRITE))
+			return -EPERM;
 		return dont_need(mm, v, start, end);
 	case ADV_DONTNEED_LOCKED:
 		return dont_need(mm, v, start, end);
@@ -464,6 +471,55 @@ static int mark_range(struct mm *mm, uint64_t start, uint64_t end, uint16_t set,
 static bool advice_known(int advice)
 {
 	return (advice >= ADV_NORMAL && advice <= ADV_DONTNEED) || (advice >= ADV_FREE && advice <= ADV_COLLAPSE);
+}
+
+int mm_mseal(struct mm *mm, uint64_t addr, uint64_t size)
+{
+	uint64_t end = addr + size;
+
+	GUARD(mm, mm);
+	if (!covered(mm, addr, end))
+		return -ENOMEM;
+	return mark_range(mm, addr, end, VMA_SEALED, 0);
+}
+
+int mm_remap_file_pages(struct mm *mm, uint64_t addr, uint64_t size, uint64_t page, bool nonblock)
+{
+	struct vma *v, *n;
+	uint64_t end;
+
+	addr = ALIGN_DOWN(addr, PAGE);
+	size = ALIGN_DOWN(size, PAGE);
+	end = addr + size;
+	if (end <= addr || page > (UINT64_MAX - size) / PAGE)
+		return -EINVAL;
+	GUARD(mm, mm);
+	v = vma_find(mm, addr);
+	if (!v || !(v->flags & VMA_SHARED) || !v->mappable || end > v->end)
+		return -EINVAL;
+	if (v->flags & VMA_SEALED)
+		return -EPERM;
+	/* three nodes: two borders and the new mapping, whose references are taken before the old goes */
+	if (vma_reserve_borders(mm, addr, end) < 0 || vma_reserve(mm, 3) < 0)
+		return -ENOMEM;
+	n = vma_take(mm);
+	*n = *v;
+	n->spare = NULL;
+	n->mappable->ops->get(n->mappable);
+	if (n->file)
+		mm_file_ops.get(n->file);
+	n->start = addr;
+	n->end = end;
+	n->offset = page * PAGE;
+	if (unmap_locked(mm, addr, end) < 0) {
+		n->spare = mm->vma_dead;
+		mm->vma_dead = n;
+		return -ENOMEM;
+	}
+	vma_insert(mm, n);
+	if (!nonblock)
+		map_ahead_locked(mm, n);
+	return 0;
 }
 
 int mm_madvise(struct mm *mm, uint64_t addr, uint64_t size, int advice)

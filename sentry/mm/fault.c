@@ -12,7 +12,8 @@ enum {
 	BLOCK_MAX = 32 << 20,
 	TRANSLATE_WINDOW = 2 << 20,
 	AHEAD_ANON = 2 << 20,	   /* mapped at mmap: whole anonymous mappings up to this */
-	AHEAD_FILE = 16 << 20,
+	AHEAD_FILE = 256 << 20,
+	AHEAD_FRAMES = 16 << 20,   /* of that, files whose pages are frames (tmpfs) */
 	AHEAD_COPY = 128 << 10,	   /* private writable file mappings up to this are copied at mmap */
 	AHEAD_OPS = 16,		   /* neighbours mapped with a fault */
 	AGAIN_MAX = 8,
@@ -331,6 +332,15 @@ int fault_range_locked(struct mm *mm, uint64_t start, uint64_t end, bool populat
 	return 0;
 }
 
+static bool on_host(struct mm *mm, uint64_t addr)
+{
+	struct pma *p;
+
+	GUARD(mutex, &mm->pmu);
+	p = pma_find(mm, addr);
+	return p && (p->flags & PMA_HOST);
+}
+
 /* What a new mapping will surely need is mapped at once, in the batch of its system call. mu is held. */
 void map_ahead_locked(struct mm *mm, struct vma *v)
 {
@@ -345,6 +355,8 @@ void map_ahead_locked(struct mm *mm, struct vma *v)
 
 		if (fault_locked(mm, v, at, copy ? WANT_WRITE : WANT_READ, &next) < 0)
 			break; /* its fault will tell */
+		if (at - v->start > AHEAD_FRAMES && !on_host(mm, at))
+			break;
 	}
 	map_resident(mm, v->start, v->end, false);
 }

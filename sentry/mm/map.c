@@ -161,7 +161,9 @@ static int64_t mmap_locked(struct mm *mm, const struct mm_map_args *a, uint64_t 
 		return at;
 	for (v = vma_from(mm, (uint64_t)at); v && v->start < (uint64_t)at + size; v = vma_next(v))
 		replaced += MIN(v->end, (uint64_t)at + size) - MAX(v->start, (uint64_t)at);
-	err = check_limits(mm, a, size, shared, replaced);
+	err = replaced && vma_range_sealed(mm, (uint64_t)at, (uint64_t)at + size) ? -EPERM : 0;
+	if (err == 0)
+		err = check_limits(mm, a, size, shared, replaced);
 	if (err == 0)
 		err = unmap_locked(mm, (uint64_t)at, (uint64_t)at + size);
 	if (err == 0)
@@ -256,6 +258,8 @@ int mm_munmap(struct mm *mm, uint64_t addr, uint64_t size)
 	if (addr % PAGE || !size || addr > mm_platform_ops->max_addr || size > mm_platform_ops->max_addr - addr)
 		return -EINVAL;
 	GUARD(mm, mm);
+	if (vma_range_sealed(mm, addr, addr + size))
+		return -EPERM;
 	return unmap_locked(mm, addr, addr + size);
 }
 
@@ -280,7 +284,7 @@ int64_t mm_brk(struct mm *mm, uint64_t addr, const struct mm_limits *limits)
 	if (addr - mm->brk_start > limits->data)
 		return (int64_t)mm->brk;
 	if (new < old) {
-		if (unmap_locked(mm, new, old) < 0)
+		if (vma_range_sealed(mm, new, old) || unmap_locked(mm, new, old) < 0)
 			return (int64_t)mm->brk;
 	} else if (new > old) {
 		struct vma *next = vma_from(mm, new);

@@ -63,6 +63,10 @@ int64_t mm_mremap(struct mm *mm, uint64_t old_addr, uint64_t old_size, uint64_t 
 int64_t mm_brk(struct mm *mm, uint64_t addr, const struct mm_limits *limits);
 void mm_set_brk(struct mm *mm, uint64_t start); /* exec: start of the heap */
 int mm_madvise(struct mm *mm, uint64_t addr, uint64_t size, int advice);
+/* mseal(2): page aligned range. -ENOMEM when part of it is not mapped. */
+int mm_mseal(struct mm *mm, uint64_t addr, uint64_t size);
+/* remap_file_pages(2): part of a shared mapping shows the file from page on. */
+int mm_remap_file_pages(struct mm *mm, uint64_t addr, uint64_t size, uint64_t page, bool nonblock);
 int mm_msync(struct mm *mm, uint64_t addr, uint64_t size, int flags);
 /* mincore(2): one byte for each page into vec; addr and size page aligned, size at most 16 MiB. */
 int mm_mincore(struct mm *mm, uint64_t addr, uint64_t size, uint8_t *vec);

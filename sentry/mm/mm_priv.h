@@ -23,6 +23,7 @@ enum vma_flags {
 	VMA_DONTDUMP = 64,
 	VMA_FRAMES = 128,    /* kernel-owned frames (vDSO): no faults, no remap, fork shares */
 	VMA_STACK = 256,
+	VMA_SEALED = 512,    /* mseal(2) */
 };
 
 /* A mapping. All fields: mm->mu; start, end, offset change only while user is not registered. */
@@ -133,6 +134,7 @@ void vma_register(struct vma *v);
 void vma_unregister(struct vma *v);
 void vma_resize(struct vma *v, uint64_t start, uint64_t end);
 uint64_t vma_find_gap(struct mm *mm, uint64_t size, uint64_t align);
+bool vma_range_sealed(struct mm *mm, uint64_t start, uint64_t end);
 bool vma_range_free(struct mm *mm, uint64_t start, uint64_t end);
 void vma_account(struct mm *mm, const struct vma *v, bool add);
 void vma_spares_free(struct mm *mm);

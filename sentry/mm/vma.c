@@ -260,6 +260,17 @@ struct vma *vma_merge(struct mm *mm, struct vma *v)
 	return v;
 }
 
+/* True when part of [start, end) belongs to a sealed mapping. */
+bool vma_range_sealed(struct mm *mm, uint64_t start, uint64_t end)
+{
+	struct vma *v;
+
+	for (v = vma_from(mm, start); v && v->start < end; v = vma_next(v))
+		if (v->flags & VMA_SEALED)
+			return true;
+	return false;
+}
+
 /* True when nothing is mapped in [start, end). */
 bool vma_range_free(struct mm *mm, uint64_t start, uint64_t end)
 {

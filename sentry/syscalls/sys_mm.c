@@ -189,6 +189,23 @@ int64_t sys_munlockall(struct task *t)
 	return mm_mlockall(t->mm, 0, 0, true);
 }
 
+int64_t sys_mseal(struct task *t, arg_ulong_t start, arg_size_t len, arg_ulong_t flags)
+{
+	uint64_t size = ALIGN_UP(len, GUEST_PAGE_SIZE);
+
+	if (flags || (start & GUEST_PAGE_MASK) || (len && !size) || start + size < start)
+		return -EINVAL;
+	return size ? mm_mseal(t->mm, start, size) : 0;
+}
+
+int64_t sys_remap_file_pages(struct task *t, arg_ulong_t start, arg_ulong_t size, arg_ulong_t prot,
+			     arg_ulong_t pgoff, arg_ulong_t flags)
+{
+	if (prot)
+		return -EINVAL;
+	return mm_remap_file_pages(t->mm, start, size, pgoff, flags & MAP_NONBLOCK);
+}
+
 /* ---- other processes ---- */
 
 struct segments {
@@ -420,6 +437,38 @@ int64_t sys_set_mempolicy_home_node(struct task *t, arg_ulong_t start, arg_ulong
 {
 	(void)t;
 	return (start & GUEST_PAGE_MASK) || flags || home_node || start + len < start ? -EINVAL : 0;
+}
+
+int64_t sys_move_pages(struct task *t, arg_pid_t pid, arg_ulong_t nr_pages, arg_uaddr_t pages, arg_uaddr_t nodes,
+		       arg_uaddr_t status, arg_flags_t flags)
+{
+	struct mm *mm;
+	int err;
+
+	if (flags & ~6u)
+		return -EINVAL;
+	if ((flags & 4u) && !task_capable(t, CAP_SYS_NICE_NR))
+		return -EPERM;
+	err = other_mm(t, pid ? pid : task_tid_in(t, task_pid_ns(t)), &mm);
+	if (err < 0)
+		return err;
+	for (uint64_t i = 0; i < nr_pages && err == 0; i++) {
+		uint64_t page;
+		int32_t node = 0, where = -EFAULT;
+		uint8_t resident = 0;
+
+		if (copy_in_struct(task_umem(t), &page, uaddr_add(pages, i * sizeof(page))) < 0 ||
+		    (nodes.v && copy_in_struct(task_umem(t), &node, uaddr_add(nodes, i * sizeof(node))) < 0))
+			err = -EFAULT;
+		else if (node != 0)
+			err = -ENODEV;
+		else if (mm_mincore(mm, ALIGN_DOWN(page, GUEST_PAGE_SIZE), GUEST_PAGE_SIZE, &resident) == 0)
+			where = (resident & 1) ? 0 : -ENOENT;
+		if (err == 0 && copy_out_struct(task_umem(t), uaddr_add(status, i * sizeof(where)), &where) < 0)
+			err = -EFAULT;
+	}
+	mm_put(mm);
+	return err;
 }
 
 int64_t sys_migrate_pages(struct task *t, arg_pid_t pid, arg_ulong_t maxnode, arg_uaddr_t old_nodes,

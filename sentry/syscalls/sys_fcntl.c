@@ -13,6 +13,7 @@
 #include "sentry/kernel/block.h"
 #include "sentry/kernel/fdtable.h"
 #include "sentry/kernel/namespaces.h"
+#include "sentry/syscalls/file_async.h"
 #include "sentry/syscalls/path_arg.h"
 #include "sentry/syscalls/syscalls.h"
 #include "sentry/vfs/fs_ops.h"
@@ -167,27 +168,33 @@ int64_t sys_flock(struct task *t, int32_t fd, uint32_t op)
 
 #define FCNTL_SETTABLE (O_APPEND | O_NONBLOCK | O_ASYNC | O_DIRECT | O_NOATIME)
 
-static int64_t fcntl_setfl(struct task *t, struct file *f, uint32_t arg)
+static int64_t fcntl_setfl(struct task *t, struct file *f, int fd, uint32_t arg)
 {
 	int flags = (file_flags(f) & ~FCNTL_SETTABLE) | ((int)arg & FCNTL_SETTABLE);
+	int64_t r;
 
 	if (((int)arg & O_NOATIME) && !(file_flags(f) & O_NOATIME)) {
 		struct kstat st;
-		int r = vfs_getattr(file_path(f), &st);
 
+		r = vfs_getattr(file_path(f), &st);
 		if (r < 0)
 			return r;
 		if (st.uid.v != t->cred->fsuid.v && !task_capable_ns(t, &root_user_ns, 3 /* CAP_FOWNER */))
 			return -EPERM;
 	}
-	return file_set_flags(f, flags);
+	r = file_set_flags(f, flags);
+	return r < 0 ? r : file_async_update(t, f, fd);
 }
 
-static int64_t fcntl_file(struct task *t, struct file *f, uint32_t cmd, uint64_t arg)
+static int64_t fcntl_file(struct task *t, struct file *f, int fd, uint32_t cmd, uint64_t arg)
 {
+	if (file_async_is_cmd(cmd))
+		return file_async_fcntl(t, f, cmd, arg);
 	switch (cmd) {
 	case F_SETFL:
-		return fcntl_setfl(t, f, (uint32_t)arg);
+		return fcntl_setfl(t, f, fd, (uint32_t)arg);
+	case F_GETLEASE:
+		return S_ISREG(file_inode(f)->mode) ? F_UNLCK : -EINVAL;
 	case F_GETLK:
 		return lock_get(t, f, UADDR(arg), false);
 	case F_OFD_GETLK:
@@ -224,19 +231,21 @@ int64_t sys_fcntl(struct task *t, int32_t fd, uint32_t cmd, uint64_t arg)
 		flags = file_flags(f);
 		return flags & O_PATH ? flags & (O_PATH | O_DIRECTORY | O_NOFOLLOW) : flags;
 	default:
-		return file_flags(f) & O_PATH ? -EBADF : fcntl_file(t, f, cmd, arg);
+		return file_flags(f) & O_PATH ? -EBADF : fcntl_file(t, f, fd, cmd, arg);
 	}
 }
 
 /* ---- ioctl ---- */
 
-static int64_t ioctl_set_flag(struct task *t, struct file *f, uint64_t arg, int flag)
+static int64_t ioctl_set_flag(struct task *t, struct file *f, int fd, uint64_t arg, int flag)
 {
 	int32_t on;
+	int r;
 
 	if (copy_in_struct(task_umem(t), &on, UADDR(arg)) < 0)
 		return -EFAULT;
-	return file_set_flags(f, on ? file_flags(f) | flag : file_flags(f) & ~flag);
+	r = file_set_flags(f, on ? file_flags(f) | flag : file_flags(f) & ~flag);
+	return r < 0 ? r : file_async_update(t, f, fd);
 }
 
 /* Bytes from the position to the end of a regular file. */
@@ -264,9 +273,9 @@ int64_t sys_ioctl(struct task *t, int32_t fd, uint32_t cmd, uint64_t arg)
 	case FIONCLEX:
 		return fdtable_set_cloexec(t->fdt, fd, false);
 	case FIONBIO:
-		return ioctl_set_flag(t, f, arg, O_NONBLOCK);
+		return ioctl_set_flag(t, f, fd, arg, O_NONBLOCK);
 	case FIOASYNC:
-		return ioctl_set_flag(t, f, arg, O_ASYNC);
+		return ioctl_set_flag(t, f, fd, arg, O_ASYNC);
 	case FIONREAD:
 		if (S_ISREG(file_inode(f)->mode))
 			return ioctl_fionread(t, f, arg);

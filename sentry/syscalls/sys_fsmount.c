@@ -24,7 +24,8 @@ struct fs_context {
 	struct seq options;	    /* "a=b,c" */
 	char *source;		    /* owned; may be NULL */
 	uint64_t flags;
-	struct superblock *sb; /* reference; set by FSCONFIG_CMD_CREATE */
+	struct superblock *sb; /* reference; set by FSCONFIG_CMD_CREATE, or by fspick */
+	bool picked;	       /* const: of fspick, may only be reconfigured */
 };
 
 static void context_release(struct file *f)
@@ -109,12 +110,36 @@ int64_t sys_move_mount(struct task *t, int32_t from_dfd, uaddr_t from_path, int3
 	return r;
 }
 
-int64_t sys_fsopen(struct task *t, uaddr_t fs_name, uint32_t flags)
+/* A descriptor for a context of type (sb NULL) or of a living superblock (reference taken). */
+static int64_t context_install(struct task *t, const struct fs_type *type, struct superblock *sb, bool cloexec)
 {
 	AUTO(file_put) struct file *f = NULL;
+	struct fs_context *c = calloc(1, sizeof(*c));
+	int r;
+
+	if (!c)
+		return -ENOMEM;
+	mutex_init(&c->mu, LOCK_OBJECT);
+	seq_init(&c->options);
+	c->type = type;
+	if (sb) {
+		c->sb = superblock_get(sb);
+		c->picked = true;
+		c->flags = sb->readonly ? FLAG_RDONLY : 0;
+	}
+	r = file_new_anon(&context_ops, "anon_inode:[fscontext]", 0600, O_RDWR, t->cred, c, &f);
+	if (r < 0) {
+		superblock_put(c->sb);
+		free(c);
+		return r;
+	}
+	return task_fd_install(t, f, cloexec);
+}
+
+int64_t sys_fsopen(struct task *t, uaddr_t fs_name, uint32_t flags)
+{
 	char name[CONFIG_TEXT_MAX];
 	const struct fs_type *type;
-	struct fs_context *c;
 	int64_t r;
 
 	if (!may_mount(t))
@@ -125,20 +150,30 @@ int64_t sys_fsopen(struct task *t, uaddr_t fs_name, uint32_t flags)
 	if (r < 0)
 		return r == -ENAMETOOLONG ? -EINVAL : r;
 	type = fs_type_find(name);
-	if (!type)
-		return -ENODEV;
-	c = calloc(1, sizeof(*c));
-	if (!c)
-		return -ENOMEM;
-	mutex_init(&c->mu, LOCK_OBJECT);
-	seq_init(&c->options);
-	c->type = type;
-	r = file_new_anon(&context_ops, "anon_inode:[fscontext]", S_IFREG | 0600, O_RDWR, t->cred, c, &f);
-	if (r < 0) {
-		free(c);
+	return type ? context_install(t, type, NULL, flags & FSOPEN_CLOEXEC) : -ENODEV;
+}
+
+int64_t sys_fspick(struct task *t, int32_t dfd, uaddr_t path, uint32_t flags)
+{
+	struct path p;
+	int64_t r;
+
+	if (!may_mount(t))
+		return -EPERM;
+	if (flags & ~(uint32_t)(FSPICK_CLOEXEC | FSPICK_SYMLINK_NOFOLLOW | FSPICK_NO_AUTOMOUNT | FSPICK_EMPTY_PATH))
+		return -EINVAL;
+	r = path_arg_resolve(t, dfd, path,
+			     (flags & FSPICK_SYMLINK_NOFOLLOW ? AT_SYMLINK_NOFOLLOW : 0) |
+				     (flags & FSPICK_EMPTY_PATH ? AT_EMPTY_PATH : 0),
+			     &p);
+	if (r < 0)
 		return r;
-	}
-	return task_fd_install(t, f, flags & FSOPEN_CLOEXEC);
+	if (!p.mnt || p.dentry != p.mnt->root)
+		r = -EINVAL;
+	else
+		r = context_install(t, fs_type_find(p.mnt->sb->fstype), p.mnt->sb, flags & FSPICK_CLOEXEC);
+	path_put(&p);
+	return r;
 }
 
 /* Takes key or key=value into the context. mu held. */
@@ -146,7 +181,7 @@ static int context_set(struct fs_context *c, const char *key, const char *value)
 {
 	char *source;
 
-	if (c->sb)
+	if (c->sb && !c->picked)
 		return -EBUSY;
 	if (strcmp(key, "source") == 0) {
 		if (!value || c->source)
@@ -174,6 +209,8 @@ static int context_create(struct task *t, struct fs_context *c)
 	struct superblock *sb;
 	int r;
 
+	if (c->picked)
+		return -EBUSY;
 	if (!c->type->user_mountable && !task_capable_ns(t, &root_user_ns, CAP_NR_SYS_ADMIN))
 		return -EPERM;
 	mutex_lock(&c->mu);
@@ -193,6 +230,20 @@ static int context_create(struct task *t, struct fs_context *c)
 	return 0;
 }
 
+/* Applies ro or rw to the superblock; other options of a living file system do not change. */
+static int context_reconfigure(struct task *t, struct fs_context *c)
+{
+	GUARD(mutex, &c->mu);
+	if (!c->sb)
+		return -EINVAL;
+	if (!task_capable_ns(t, c->sb->user_ns, CAP_NR_SYS_ADMIN))
+		return -EPERM;
+	if (c->options.size)
+		return -EOPNOTSUPP;
+	c->sb->readonly = c->flags & FLAG_RDONLY;
+	return 0;
+}
+
 int64_t sys_fsconfig(struct task *t, int32_t fd, uint32_t cmd, uaddr_t key_addr, uaddr_t value_addr, int32_t aux)
 {
 	AUTO(file_put) struct file *f = task_fd_io(t, fd);
@@ -208,7 +259,7 @@ int64_t sys_fsconfig(struct task *t, int32_t fd, uint32_t cmd, uaddr_t key_addr,
 	if (cmd == FSCONFIG_CMD_CREATE)
 		return key_addr.v || value_addr.v ? -EINVAL : context_create(t, c);
 	if (cmd == FSCONFIG_CMD_RECONFIGURE)
-		return -EOPNOTSUPP;
+		return key_addr.v || value_addr.v ? -EINVAL : context_reconfigure(t, c);
 	if (cmd != FSCONFIG_SET_FLAG && cmd != FSCONFIG_SET_STRING)
 		return -EOPNOTSUPP;
 	r = copy_in_str(task_umem(t), key, key_addr, sizeof(key));
@@ -243,7 +294,7 @@ int64_t sys_fsmount(struct task *t, int32_t fs_fd, uint32_t flags, uint32_t attr
 		return r;
 	c = f->data;
 	mutex_lock(&c->mu);
-	sb = c->sb ? superblock_get(c->sb) : NULL;
+	sb = c->sb && !c->picked ? superblock_get(c->sb) : NULL;
 	mutex_unlock(&c->mu);
 	if (!sb)
 		return -EINVAL;

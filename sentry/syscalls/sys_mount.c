@@ -9,6 +9,7 @@
 #include "sentry/syscalls/mount_attr.h"
 #include "sentry/syscalls/path_arg.h"
 #include "sentry/syscalls/syscalls.h"
+#include "sentry/vfs/fs_ops.h"
 
 #define MOUNT_TEXT_MAX 4096u /* of each string argument, with NUL */
 
@@ -228,4 +229,49 @@ int64_t sys_mount_setattr(struct task *t, int32_t dfd, uaddr_t path, uint32_t fl
 	}
 	path_arg_fini(&p);
 	return r;
+}
+
+struct ustat_search {
+	dev_t dev;
+	struct path found;
+};
+
+static int ustat_match(struct mount *m, void *arg)
+{
+	struct ustat_search *s = arg;
+
+	if (m->sb->dev != s->dev)
+		return 0;
+	s->found = (struct path){ m, m->root };
+	path_get(&s->found);
+	return 1;
+}
+
+int64_t sys_ustat(struct task *t, uint32_t dev, uaddr_t ubuf)
+{
+	/* struct ustat of the ABI; the names were never filled in. */
+	struct {
+		int32_t free_blocks, pad;
+		uint64_t free_inodes;
+		char names[12], tail[4];
+	} out = { 0 };
+	struct ustat_search s = { .dev = dev };
+	struct kstatfs fs;
+	struct mnt_ns *ns;
+	int r;
+
+	mutex_lock(&t->fs->mu);
+	ns = mnt_ns_get(t->fs->mnt_ns);
+	mutex_unlock(&t->fs->mu);
+	r = mnt_ns_for_each(ns, ustat_match, &s);
+	mnt_ns_put(ns);
+	if (!r)
+		return -EINVAL;
+	r = vfs_statfs(&s.found, &fs);
+	path_put(&s.found);
+	if (r < 0)
+		return r;
+	out.free_blocks = (int32_t)fs.bfree;
+	out.free_inodes = fs.ffree;
+	return copy_out_struct(task_umem(t), ubuf, &out);
 }

@@ -165,6 +165,8 @@ struct file {
 
 /* Set by sentry/fs/epoll: the last file_put calls it before ops->release when epoll_count != 0. */
 extern void (*file_epoll_release)(struct file *f);
+/* Set by who makes file->owner: the last file_put hands it over. */
+extern void (*file_owner_free)(struct file_owner *o);
 
 /* No locks held in any of them unless said; pos_mu is held around read/write/iterate that use f->pos. */
 struct file_ops {

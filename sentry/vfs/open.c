@@ -9,6 +9,7 @@
 #define O_ACC_NONE 3 /* access mode 3: checks both permissions, gives neither (open(2)) */
 
 void (*file_epoll_release)(struct file *f);
+void (*file_owner_free)(struct file_owner *o);
 
 /* O_PATH files answer nothing but what the place itself answers. */
 static const struct file_ops opath_file_ops = { .name = "path" };
@@ -81,6 +82,8 @@ static void file_destroy(struct file *f)
 
 	if (f->epoll_count && file_epoll_release)
 		file_epoll_release(f);
+	if (f->owner)
+		file_owner_free(f->owner);
 	if (f->inode->locks)
 		file_locks_release_file(f);
 	if (notify_watch_total && !(flags & O_PATH))
@@ -92,7 +95,6 @@ static void file_destroy(struct file *f)
 	inode_put(f->inode);
 	path_put(&f->path);
 	cred_put(f->cred);
-	free(f->owner);
 	mutex_fini(&f->pos_mu);
 	free(f);
 }

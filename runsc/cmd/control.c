@@ -72,25 +72,28 @@ int cmd_kill(struct config *config, const void *values, int count, char **operan
 			      v->all ? URPC__SIGNAL_ARGS__MODE__ALL : URPC__SIGNAL_ARGS__MODE__PROCESS, err);
 }
 
+static bool error_is_unknown(const struct error *err)
+{
+	return !strncmp(err->text, CONTAINER_UNKNOWN, strlen(CONTAINER_UNKNOWN));
+}
+
 static int delete_one(struct config *config, const char *id, bool force, struct error *err)
 {
 	AUTO(container_free) struct container *c = NULL;
-	struct error load_error = { 0 };
 	enum container_status status;
 
 	/* a forced delete must not take another container for an abbreviated one */
-	if (container_load(config, id, !force, &c, &load_error)) {
-		if (force && strstr(load_error.text, "does not exist"))
-			return 0;
-		*err = load_error;
-		return -1;
-	}
+	if (container_load(config, id, !force, &c, err))
+		return force && error_is_unknown(err) ? 0 : -1;
 	status = container_status_now(c);
 	if (!force && status != STATUS_STOPPED && status != STATUS_CREATED)
 		return error_set(err,
 				 "cannot delete container %s that is not stopped: %s (use --force, or kill it)",
 				 c->id, container_status_name(status));
-	return container_destroy(c, true, err);
+	if (!container_destroy(c, true, err))
+		return 0;
+	/* what a killed create left may vanish by itself */
+	return force && error_is_unknown(err) ? 0 : -1;
 }
 
 int cmd_delete(struct config *config, const void *values, int count, char **operands,

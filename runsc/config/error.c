@@ -9,6 +9,11 @@ static void error_fill(struct error *err, int exit_code, const char *fmt, va_lis
 {
 	err->exit_code = exit_code;
 	vsnprintf(err->text, sizeof(err->text), fmt, ap);
+	/* one sentence on one line, whatever was quoted in it */
+	for (char *p = err->text; *p; p++) {
+		if ((unsigned char)*p < ' ' || *p == 0x7f)
+			*p = '?';
+	}
 }
 
 int error_set(struct error *err, const char *fmt, ...)

@@ -188,7 +188,7 @@ static int flock_deadline(int fd, int seconds)
 
 static int fail_unknown(const struct config *config, const char *id, struct error *err)
 {
-	return error_set(err, "container does not exist: there is no \"%.200s\" in %s", id,
+	return error_set(err, CONTAINER_UNKNOWN ": there is no \"%.200s\" in %s", id,
 			 config->root_dir);
 }
 
@@ -201,7 +201,7 @@ int container_lock(struct container *c, struct error *err)
 		return error_errno(err, -ret, "cannot lock %s: another runsc works on it", c->dir);
 	c->locked = true;
 	if (fstat(c->dir_fd, &st) < 0 || !st.st_nlink)
-		return error_set(err, "container does not exist: \"%s\" was deleted meanwhile", c->id);
+		return error_set(err, CONTAINER_UNKNOWN ": \"%s\" was deleted meanwhile", c->id);
 	read_state(c);
 	return 0;
 }

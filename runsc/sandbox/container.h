@@ -40,6 +40,7 @@ int container_check_id(const char *id, struct error *err);
  */
 int container_make(const struct config *config, const char *id, struct container **ret,
 		   struct error *err);
+#define CONTAINER_UNKNOWN "container does not exist" /* how the error of an unknown id begins */
 /*
  * Loads by id; with abbreviated also by a unique beginning of one. "container does not exist".
  */

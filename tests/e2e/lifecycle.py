@@ -190,8 +190,8 @@ def kill_bad_signal(env, root):
 @case()
 def wrong_state_messages(env, root):
     cid, _ = created(env, root)
-    expect_refused(env.runsc("delete", cid), "not stopped")
     expect(env.runsc("start", cid))
+    expect_refused(env.runsc("delete", cid), "not stopped")
     expect_refused(env.runsc("start", cid), "cannot start an already running container")
     expect_refused(env.runsc("resume", cid), "not paused")
     expect(env.runsc("kill", cid, "KILL"))

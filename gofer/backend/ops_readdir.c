@@ -98,6 +98,9 @@ static bool put_entry(struct conn *conn, struct node *dir, const struct host_dir
 
 	if (!gofer_name_ok(e.name.p, e.name.len))
 		return true;
+	if (flags & GOFER_READDIR_DIRS)
+		flags |= d->type == DT_DIR ? GOFER_READDIR_NODES : 0;
+	flags &= ~(uint32_t)GOFER_READDIR_DIRS;
 	if (flags) {
 		if (host_getattr(open_dir.fd, d->name, &e.attr, &mnt) < 0)
 			return true;
@@ -131,7 +134,7 @@ int serve_readdir(struct conn *conn, const struct gofer_readdir_req *req,
 		return -ESTALE;
 	if (dir->type != S_IFDIR)
 		return -ENOTDIR;
-	if (req->flags & ~(uint32_t)(GOFER_READDIR_ATTR | GOFER_READDIR_NODES))
+	if (req->flags & ~(uint32_t)(GOFER_READDIR_ATTR | GOFER_READDIR_NODES | GOFER_READDIR_DIRS))
 		return -EINVAL;
 	rep->entries = (struct gofer_blob){ entries_buf, 0 };
 	rep->eof = 1;

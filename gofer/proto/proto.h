@@ -46,8 +46,8 @@ enum {
 
 enum { GOFER_RENAME_NOREPLACE = 1, GOFER_RENAME_EXCHANGE = 2 };
 
-/* Flags of readdir: with attributes, and with a node for each entry (implies attributes). */
-enum { GOFER_READDIR_ATTR = 1, GOFER_READDIR_NODES = 2 };
+/* Flags of readdir: with attributes; with a node for each entry, or each directory (implies attributes). */
+enum { GOFER_READDIR_ATTR = 1, GOFER_READDIR_NODES = 2, GOFER_READDIR_DIRS = 4 };
 
 struct gofer_str {
 	const char *p; /* NUL-terminated */

@@ -91,7 +91,7 @@ static int job_take(struct gofer_inode *dir, struct walk_job *job, int fd, struc
 		if (k == 0)
 			first = i;
 		else
-			prefetch_add(gi, job->req.names.v[k].name.p, i, changes);
+			prefetch_add(gi, job->req.names.v[k].name.p, i, changes, false);
 		gi = gofer_inode_of(i);
 	}
 	/* What could not be taken is given back. */
@@ -100,7 +100,7 @@ static int job_take(struct gofer_inode *dir, struct walk_job *job, int fd, struc
 	if (r == 0 && count > 0 && rep->stop == ELOOP && S_ISLNK(i->mode))
 		keep_target(gi, job->target);
 	if (r == 0 && count > 0 && rep->stop == ENOENT && S_ISDIR(i->mode))
-		prefetch_add(gi, job->req.names.v[count].name.p, NULL, changes);
+		prefetch_add(gi, job->req.names.v[count].name.p, NULL, changes, false);
 	if (fd >= 0 && (r < 0 || !count || !S_ISREG(i->mode)))
 		close(fd);
 	else if (fd >= 0)

@@ -75,6 +75,8 @@ struct gofer_sb {
 	struct mutex prefetch_mu; /* LOCK_OBJECT: prefetched children of all directories */
 	struct list_node prefetched; /* prefetch.fs_node, oldest first */
 	uint32_t prefetch_count;
+	int32_t prefetch_score;	 /* do listed entries get used? positive: mostly */
+	uint32_t listings;	 /* read so far */
 	struct prefetch **prefetch_table; /* PREFETCH_BUCKETS, by directory and name */
 };
 
@@ -92,6 +94,7 @@ enum {
 struct prefetch {
 	struct list_node dir_node, fs_node;
 	struct prefetch *hash_next;
+	bool listed; /* came with a listing */
 	struct gofer_inode *dir; /* borrowed: the entry goes with it */
 	struct inode *inode;	 /* reference; NULL: the name does not exist */
 	int64_t when_ns;
@@ -101,7 +104,7 @@ struct prefetch {
 /* A directory's entries as of one moment. */
 struct listing {
 	struct refcount refs;
-	bool nodes; /* inodes came along */
+	bool complete; /* read for the guest, not only for its names */
 	uint32_t count, capacity;
 	struct listing_entry {
 		uint64_t ino;
@@ -195,7 +198,10 @@ void listing_learn(struct gofer_inode *dir);
 /* prefetch.c */
 /* Keeps an answer (inode reference taken over) unless a change began after fs->changes was `changes`: the
  * change drops what is kept of its names, but only what it finds. */
-void prefetch_add(struct gofer_inode *dir, const char *name, struct inode *inode, uint32_t changes);
+void prefetch_add(struct gofer_inode *dir, const char *name, struct inode *inode, uint32_t changes,
+		  bool listed);
+/* Is it worth asking for the inodes of all entries with the next listing? */
+bool prefetch_worthwhile(struct gofer_sb *fs);
 /* Takes what is known of the name: true with *ret_inode (reference, or NULL: does not exist). */
 bool prefetch_take(struct gofer_inode *dir, const char *name, struct inode **ret_inode);
 /* Forgets one name (NULL: all) of dir, whose entries changed or which goes away. */

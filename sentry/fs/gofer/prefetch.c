@@ -1,12 +1,16 @@
 /* Children that came along with other answers: kept for the lookup that is about to follow. */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "platform/host/clock.h"
 #include "sentry/fs/gofer/gofer_priv.h"
 
 /* What a shared file system told is used at once or not at all. */
 #define SHARED_VALID_NS 1000000
+/* Bound of the score, and how often it is put to the test while it is bad. */
+#define SCORE_MAX 512
+#define PROBE_EVERY 16
 
 static struct prefetch **bucket_of(const struct gofer_inode *dir, const char *name)
 {
@@ -29,6 +33,23 @@ static void unlink_locked(struct gofer_sb *fs, struct prefetch *p)
 	fs->prefetch_count--;
 }
 
+/* Entries that came with a listing were used, or went unused. */
+static void score_locked(struct gofer_sb *fs, const struct prefetch *p, bool used)
+{
+	if (!p->listed || (p->inode && S_ISDIR(p->inode->mode)))
+		return;
+	if (used)
+		fs->prefetch_score = MIN(fs->prefetch_score + 2, SCORE_MAX);
+	else
+		fs->prefetch_score = MAX(fs->prefetch_score - 1, -SCORE_MAX);
+}
+
+bool prefetch_worthwhile(struct gofer_sb *fs)
+{
+	GUARD(mutex, &fs->prefetch_mu);
+	return fs->prefetch_score >= 0 || ++fs->listings % PROBE_EVERY == 0;
+}
+
 static void prefetch_free(struct prefetch *p)
 {
 	inode_put(p->inode);
@@ -44,7 +65,8 @@ static struct prefetch *find_locked(struct gofer_inode *dir, const char *name)
 	return p;
 }
 
-void prefetch_add(struct gofer_inode *dir, const char *name, struct inode *inode, uint32_t changes)
+void prefetch_add(struct gofer_inode *dir, const char *name, struct inode *inode, uint32_t changes,
+		  bool listed)
 {
 	struct gofer_sb *fs = dir->fs;
 	size_t size = strlen(name) + 1;
@@ -54,7 +76,8 @@ void prefetch_add(struct gofer_inode *dir, const char *name, struct inode *inode
 		inode_put(inode);
 		return;
 	}
-	*p = (struct prefetch){ .dir = dir, .inode = inode, .when_ns = host_monotonic_ns() };
+	*p = (struct prefetch){ .dir = dir, .inode = inode,
+				.listed = listed, .when_ns = host_monotonic_ns() };
 	memcpy(p->name, name, size);
 	mutex_lock(&fs->prefetch_mu);
 	if (fs->changes != changes) {
@@ -70,6 +93,7 @@ void prefetch_add(struct gofer_inode *dir, const char *name, struct inode *inode
 	if (++fs->prefetch_count > PREFETCH_MAX) {
 		old = list_first(&fs->prefetched, struct prefetch, fs_node);
 		unlink_locked(fs, old);
+		score_locked(fs, old, false);
 	}
 	mutex_unlock(&fs->prefetch_mu);
 	if (old)
@@ -84,8 +108,10 @@ bool prefetch_take(struct gofer_inode *dir, const char *name, struct inode **ret
 
 	mutex_lock(&fs->prefetch_mu);
 	p = find_locked(dir, name);
-	if (p)
+	if (p) {
 		unlink_locked(fs, p);
+		score_locked(fs, p, true);
+	}
 	mutex_unlock(&fs->prefetch_mu);
 	if (!p)
 		return false;
@@ -109,6 +135,8 @@ void prefetch_drop(struct gofer_inode *dir, const char *name)
 			   list_first(&dir->prefetched, struct prefetch, dir_node);
 		if (p)
 			unlink_locked(fs, p);
+		if (p && !name)
+			score_locked(fs, p, false);
 		mutex_unlock(&fs->prefetch_mu);
 		if (!p)
 			return;

@@ -78,13 +78,13 @@ static int take_batch(struct gofer_inode *dir, struct listing *l, const void *bl
 			continue;
 		prefetch_drop(dir, e.name.p);
 		if (gofer_inode_get(fs, &(struct gofer_entry){ e.id, e.attr }, &i) == 0)
-			prefetch_add(dir, e.name.p, i, fs->changes);
+			prefetch_add(dir, e.name.p, i, fs->changes, true);
 	}
 	return r;
 }
 
 /* One round trip. *ret_cookie goes on; 1 at the end, 0 when there is more. */
-static int read_batch(struct gofer_inode *dir, struct listing *l, bool nodes, uint64_t *cookie)
+static int read_batch(struct gofer_inode *dir, struct listing *l, uint32_t flags, uint64_t *cookie)
 {
 	struct gofer_client *c = gofer_client_of(dir);
 	struct gofer_readdir_req req = { .node = gofer_node(dir), .cookie = *cookie };
@@ -93,8 +93,8 @@ static int read_batch(struct gofer_inode *dir, struct listing *l, bool nodes, ui
 	void *copy = NULL;
 	int r;
 
-	if (nodes && l->count < PREFETCH_DIR_MAX)
-		req.flags = GOFER_READDIR_NODES;
+	if (l->count < PREFETCH_DIR_MAX)
+		req.flags = flags;
 	mutex_lock(&c->mu);
 	r = gofer_call_locked(c, readdir, &req, &rep, NULL);
 	if (r == 0) {
@@ -118,9 +118,9 @@ static int read_batch(struct gofer_inode *dir, struct listing *l, bool nodes, ui
 	return rep.eof;
 }
 
-/* Asks for all entries; one reference. nodes: with their inodes, for the stats that follow. -E2BIG
- * when there are more than about max. */
-static int listing_read(struct gofer_inode *dir, bool nodes, uint32_t max,
+/* Asks for all entries with GOFER_READDIR flags; one reference. -E2BIG when there are more than about
+ * max. */
+static int listing_read(struct gofer_inode *dir, uint32_t flags, uint32_t max,
 			struct listing **ret_listing)
 {
 	struct listing *l = calloc(1, sizeof(*l));
@@ -130,9 +130,8 @@ static int listing_read(struct gofer_inode *dir, bool nodes, uint32_t max,
 	if (!l)
 		return -ENOMEM;
 	refcount_init(&l->refs, 1);
-	l->nodes = nodes;
 	do
-		r = read_batch(dir, l, nodes, &cookie);
+		r = read_batch(dir, l, flags, &cookie);
 	while (r == 0 && l->count < max);
 	if (r == 0)
 		r = -E2BIG;
@@ -148,14 +147,19 @@ static int listing_read(struct gofer_inode *dir, bool nodes, uint32_t max,
 static int listing_of(struct gofer_inode *dir, struct listing **ret_listing)
 {
 	bool exclusive = dir->fs->cache == GOFER_EXCLUSIVE;
+	uint32_t flags = 0;
 	int r;
 
-	if (dir->listing && dir->listing->nodes) {
+	if (dir->listing && dir->listing->complete) {
 		*ret_listing = listing_get(dir->listing);
 		return 0;
 	}
-	r = listing_read(dir, exclusive, UINT32_MAX, ret_listing);
+	/* Who lists directories mostly looks at the entries next; at least walks down. */
+	if (exclusive)
+		flags = prefetch_worthwhile(dir->fs) ? GOFER_READDIR_NODES : GOFER_READDIR_DIRS;
+	r = listing_read(dir, flags, UINT32_MAX, ret_listing);
 	if (r == 0 && exclusive) {
+		(*ret_listing)->complete = true;
 		listing_put(dir->listing);
 		dir->listing = listing_get(*ret_listing);
 	}
@@ -177,7 +181,7 @@ void listing_learn(struct gofer_inode *dir)
 {
 	struct listing *l;
 
-	if (dir->listing || listing_read(dir, false, LEARN_MAX, &l) < 0)
+	if (dir->listing || listing_read(dir, 0, LEARN_MAX, &l) < 0)
 		return;
 	dir->listing = l;
 }

@@ -110,6 +110,7 @@ struct listing {
 		uint64_t ino;
 		uint32_t name; /* offset in names */
 		uint8_t len, type;
+		uint16_t hash; /* of the name */
 	} *entry;
 	char *names;
 	uint32_t names_size, names_capacity;

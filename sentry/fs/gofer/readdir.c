@@ -21,6 +21,15 @@ static struct listing *listing_get(struct listing *l)
 	return l;
 }
 
+static uint16_t hash_name(const char *name, size_t len)
+{
+	uint32_t h = 2166136261u;
+
+	for (size_t k = 0; k < len; k++)
+		h = (h ^ (uint8_t)name[k]) * 16777619u;
+	return (uint16_t)(h ^ h >> 16);
+}
+
 static int listing_add(struct listing *l, const struct gofer_dirent *e, uint64_t ino)
 {
 	void *grown;
@@ -48,7 +57,8 @@ static int listing_add(struct listing *l, const struct gofer_dirent *e, uint64_t
 	l->entry[l->count++] = (struct listing_entry){ .ino = ino,
 						       .name = l->names_size,
 						       .len = (uint8_t)e->name.len,
-						       .type = e->type };
+						       .type = e->type,
+						       .hash = hash_name(e->name.p, e->name.len) };
 	l->names_size += e->name.len + 1u;
 	return 0;
 }
@@ -169,9 +179,13 @@ static int listing_of(struct gofer_inode *dir, struct listing **ret_listing)
 bool listing_lacks(const struct listing *l, const char *name)
 {
 	size_t len = strlen(name);
+	uint16_t hash = hash_name(name, len);
 
 	for (uint32_t k = 0; k < l->count; k++) {
-		if (l->entry[k].len == len && memcmp(l->names + l->entry[k].name, name, len) == 0)
+		const struct listing_entry *e = &l->entry[k];
+
+		if (e->hash == hash && e->len == len &&
+		    memcmp(l->names + e->name, name, len) == 0)
 			return false;
 	}
 	return true;

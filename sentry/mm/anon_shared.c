@@ -7,6 +7,7 @@
 
 #include "sentry/core/lockrank.h"
 #include "sentry/mm/mm_priv.h"
+#include "sentry/state/desc.h"
 
 enum { BLOCK = 2 << 20 };
 
@@ -18,6 +19,10 @@ struct anon_shared {
 	uint64_t block_count; /* const */
 	uint64_t block[];    /* offset of each block's frames in the memory file, 0: none yet */
 };
+
+STATE_DESC(anon_shared, S_EMBED(anon_shared, 1, mappable, mappable), S_VAL(anon_shared, 2, refs),
+	   S_NOSAVE(anon_shared, mu, "not held at a safe point"), S_VAL(anon_shared, 3, size),
+	   S_VAL(anon_shared, 4, block_count));
 
 static struct anon_shared *anon_shared_of(struct mappable *m)
 {

@@ -21,6 +21,7 @@
 #include "sentry/core/lockrank.h"
 #include "sentry/core/uaddr.h"
 #include "sentry/mm/mm.h"
+#include "sentry/state/desc.h"
 
 #define PAGE GUEST_PAGE_SIZE
 #define CHUNK_FRAMES ((uint32_t)(MEMFILE_CHUNK / PAGE))
@@ -61,6 +62,14 @@ struct memfile {
 	uint32_t since_check;
 	uint64_t host_bytes;		  /* at the last check */
 };
+
+STATE_DESC(memfile, S_NOSAVE(memfile, ff, "the host file is made anew"),
+	   S_NOSAVE(memfile, mu, "not held at a safe point"), S_VAL(memfile, 1, frames),
+	   S_NOSAVE(memfile, window, "mapped on demand"), S_VAL(memfile, 2, end),
+	   S_NOSAVE(memfile, file_size, "of the host file"), S_NOSAVE(memfile, head, "rebuilt from the frames"),
+	   S_NOSAVE(memfile, dirty_count, "a restored free frame is a hole"), S_VAL(memfile, 3, used),
+	   S_VAL(memfile, 4, limit), S_VAL(memfile, 5, peak), S_NOSAVE(memfile, since_check, "cache"),
+	   S_NOSAVE(memfile, host_bytes, "cache"));
 
 struct memfile *main_memfile;
 

@@ -10,6 +10,21 @@
 
 #include "sentry/core/random.h"
 #include "sentry/mm/mm_priv.h"
+#include "sentry/state/desc.h"
+
+STATE_DESC(mm, S_NOSAVE(mm, umem, "const"), S_VAL(mm, 1, refs), S_NOSAVE(mm, mu, "not held at a safe point"),
+	   S_NOSAVE(mm, pmu, "not held at a safe point"), S_LIST(mm, 2, vmas, vma), S_LIST(mm, 3, pmas, pma),
+	   S_NOSAVE(mm, last_pma, "cache"), S_NOSAVE(mm, vma_spare, "reserve"),
+	   S_NOSAVE(mm, vma_dead, "empty at a safe point"), S_NOSAVE(mm, pma_spare, "reserve"),
+	   S_NOSAVE(mm, vma_spare_count, "reserve"), S_NOSAVE(mm, pma_spare_count, "reserve"),
+	   S_NOSAVE(mm, invalidations, "compared within one fault only"),
+	   S_NOSAVE(mm, as, "the platform's cache, filled again by faults"), S_VAL(mm, 4, vsize),
+	   S_VAL(mm, 5, data_size), S_VAL(mm, 6, stack_size), S_VAL(mm, 7, locked_size), S_VAL(mm, 8, hwm),
+	   S_VAL(mm, 9, vma_count), S_VAL(mm, 10, mmap_base), S_NOSAVE(mm, gap_hint, "cache"),
+	   S_NOSAVE(mm, gap_size, "cache"), S_VAL(mm, 11, brk_start), S_VAL(mm, 12, brk),
+	   S_VAL(mm, 13, stack_limit), S_VAL(mm, 14, lock_future), S_VAL(mm, 15, dumpable),
+	   S_REF(mm, 16, exe, file), S_VAL(mm, 17, info), S_NOSAVE(mm, again_addr, "guard against a livelock"),
+	   S_NOSAVE(mm, again_count, "guard against a livelock"));
 
 #define STACK_AREA (32ull << 30) /* below the top: room for the stack and its random place */
 #define MMAP_RANDOM_PAGES (1ull << 28)

@@ -6,6 +6,11 @@
 #include <sys/mman.h>
 
 #include "sentry/mm/mm_priv.h"
+#include "sentry/state/desc.h"
+
+STATE_DESC(pma, S_NOSAVE(pma, node, "rebuilt from start"), S_VAL(pma, 1, start), S_VAL(pma, 2, end),
+	   S_REF(pma, 3, ff, frame_file), S_VAL(pma, 4, offset), S_VAL(pma, 5, prot), S_VAL(pma, 6, flags),
+	   S_NOSAVE(pma, spare, "not part of a live run"));
 
 static struct pma *pma_of(struct rb_node *n)
 {

@@ -4,6 +4,13 @@
 #include <sys/mman.h>
 
 #include "sentry/mm/mm_priv.h"
+#include "sentry/state/desc.h"
+
+STATE_DESC(vma, S_NOSAVE(vma, node, "rebuilt from start"), S_WEAK(vma, 1, mm, mm), S_VAL(vma, 2, start),
+	   S_VAL(vma, 3, end), S_VAL(vma, 4, offset), S_VAL(vma, 5, prot), S_VAL(vma, 6, max_prot),
+	   S_VAL(vma, 7, flags), S_REF(vma, 8, mappable, mappable), S_REF(vma, 9, file, file),
+	   S_BYTES(vma, 10, name), S_NOSAVE(vma, user, "registered again from the fields above"),
+	   S_NOSAVE(vma, spare, "not part of a live mapping"));
 
 static struct vma *vma_of(struct rb_node *n)
 {

@@ -11,7 +11,7 @@
 #include "sentry/kernel/block.h"
 #include "sentry/kernel/fdtable.h"
 #include "sentry/state/desc.h"
-#include "sentry/syscalls/poll_priv.h"
+#include "sentry/syscalls/wait_args.h"
 #include "sentry/syscalls/syscalls.h"
 
 #define MQ_MESSAGES_DEFAULT 10

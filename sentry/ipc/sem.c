@@ -8,7 +8,7 @@
 #include "sentry/ipc/ipc_priv.h"
 #include "sentry/kernel/block.h"
 #include "sentry/state/desc.h"
-#include "sentry/syscalls/poll_priv.h"
+#include "sentry/syscalls/wait_args.h"
 #include "sentry/syscalls/syscalls.h"
 
 #define SEM_MSL 32000

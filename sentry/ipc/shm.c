@@ -20,6 +20,7 @@
 
 #define SHM_MAX_BYTES (UINT64_MAX - (1ull << 24))
 #define SHM_LIMIT_PAGES (UINT64_MAX - (1ull << 24))
+#define SHM_ALIGN GUEST_PAGE_SIZE /* SHMLBA */
 #define SHM_DEST_BIT 01000u
 #define SHM_LOCKED_BIT 02000u
 
@@ -229,10 +230,10 @@ static int attach_address(uint64_t *addr, int flags, uint32_t *map_flags)
 	*map_flags = MAP_SHARED;
 	if (!*addr)
 		return flags & SHM_REMAP ? -EINVAL : 0;
-	if (*addr & (SHMLBA - 1)) {
+	if (*addr & (SHM_ALIGN - 1)) {
 		if (!(flags & SHM_RND))
 			return -EINVAL;
-		*addr &= ~(uint64_t)(SHMLBA - 1);
+		*addr &= ~(SHM_ALIGN - 1);
 		if (!*addr)
 			return -EINVAL;
 	}
@@ -331,7 +332,8 @@ static int64_t ctl_stat(struct task *t, struct ipc_ns *ns, int32_t id, int cmd, 
 
 static int64_t ctl_info(struct task *t, struct ipc_ns *ns, int cmd, uint64_t arg)
 {
-	struct shminfo limits = { .shmmax = SHM_MAX_BYTES, .shmmin = 1, .shmmni = 4096, .shmseg = 4096, .shmall = SHM_LIMIT_PAGES };
+	struct shminfo limits = { .shmmax = SHM_MAX_BYTES, .shmmin = 1, .shmmni = 4096, .shmseg = 4096,
+				  .shmall = SHM_LIMIT_PAGES };
 	struct shm_info used = { 0 };
 	int highest, ret;
 

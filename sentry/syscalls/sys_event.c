@@ -9,7 +9,7 @@
 #include "sentry/fs/signalfd/signalfd.h"
 #include "sentry/fs/timerfd/timerfd.h"
 #include "sentry/kernel/fdtable.h"
-#include "sentry/syscalls/poll_priv.h"
+#include "sentry/syscalls/wait_args.h"
 #include "sentry/syscalls/syscalls.h"
 
 #define CAP_WAKE_ALARM_NR 35

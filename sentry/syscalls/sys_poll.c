@@ -4,7 +4,7 @@
 #include <sys/resource.h>
 
 #include "sentry/kernel/fdtable.h"
-#include "sentry/syscalls/poll_priv.h"
+#include "sentry/syscalls/wait_args.h"
 #include "sentry/syscalls/syscalls.h"
 
 #define POLL_STACK 24

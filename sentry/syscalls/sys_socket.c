@@ -9,7 +9,7 @@
 #include "sentry/kernel/fdtable.h"
 #include "sentry/net/core/cmsg.h"
 #include "sentry/net/core/socket.h"
-#include "sentry/syscalls/poll_priv.h"
+#include "sentry/syscalls/wait_args.h"
 #include "sentry/syscalls/syscalls.h"
 
 #define CAP_SYS_ADMIN_NR 21

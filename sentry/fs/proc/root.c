@@ -7,6 +7,7 @@
 
 #include "sentry/fs/proc/proc.h"
 #include "sentry/fs/proc/proc_priv.h"
+#include "sentry/ipc/ipc.h"
 
 #define PROC_SUPER_MAGIC 0x9fa0
 
@@ -90,6 +91,27 @@ static void proc_sb_free(struct superblock *sb)
 
 static const struct superblock_ops proc_superblock_ops = { .free = proc_sb_free };
 
+static int sysvipc_show(struct simple_inode *s, struct file *f, struct seq *q)
+{
+	(void)f;
+	if (current && current->ns && current->ns->ipc)
+		ipc_show(current->ns->ipc, (enum ipc_kind)s->num, q);
+	return 0;
+}
+
+static const struct simple_ops sysvipc_ops = { .name = "proc sysvipc", .show = sysvipc_show };
+
+static int fill_sysvipc(struct inode *root)
+{
+	static const char *const names[IPC_KINDS] = { "sem", "msg", "shm" };
+	struct inode *dir;
+	int r = simple_add_dir(root, "sysvipc", &dir);
+
+	for (uint64_t k = 0; r == 0 && k < IPC_KINDS; k++)
+		r = simple_add(dir, names[k], simple_new(root->sb, &sysvipc_ops, S_IFREG | 0444, NULL, k));
+	return r;
+}
+
 static int fill_root(struct superblock *sb)
 {
 	struct inode *root = sb->root;
@@ -102,6 +124,8 @@ static int fill_root(struct superblock *sb)
 		r = simple_add_link(root, "mounts", "self/mounts");
 	if (r == 0)
 		r = simple_add_link(root, "net", "self/net");
+	if (r == 0)
+		r = fill_sysvipc(root);
 	if (r == 0)
 		r = proc_fill_system(root);
 	return r == 0 ? proc_fill_sysctl(root) : r;

@@ -128,7 +128,7 @@ static int set_sol_socket(struct socket *s, int name, const void *value, size_t 
 		s->mark = v;
 		break;
 	case SO_PEEK_OFF:
-		return s->family == AF_UNIX ? (s->peek_off = v, 0) : -EOPNOTSUPP;
+		return v < 0 ? 0 : -EOPNOTSUPP; /* off, as it always is */
 	case SO_RCVLOWAT:
 	case SO_TIMESTAMPNS:
 	case SO_NO_CHECK:
@@ -217,9 +217,7 @@ static int get_sol_socket(struct socket *s, int name, void *value, size_t *size)
 		v = s->mark;
 		break;
 	case SO_PEEK_OFF:
-		if (s->family != AF_UNIX)
-			return -EOPNOTSUPP;
-		v = s->peek_off;
+		v = -1;
 		break;
 	case SO_RCVLOWAT:
 	case SO_SNDLOWAT:

@@ -17,7 +17,7 @@ STATE_DESC(socket, S_NOSAVE(socket, refs, "recounted"), S_NOSAVE(socket, ops, "b
 	   S_REF(socket, 4, net, net_ns), S_NOSAVE(socket, waitq, "waiters register again"),
 	   S_NOSAVE(socket, mu, "unheld at a safe point"), S_VAL(socket, 5, recv_timeout_ns),
 	   S_VAL(socket, 6, send_timeout_ns), S_VAL(socket, 7, sndbuf), S_VAL(socket, 8, rcvbuf),
-	   S_VAL(socket, 9, priority), S_VAL(socket, 10, mark), S_VAL(socket, 11, peek_off),
+	   S_VAL(socket, 9, priority), S_VAL(socket, 10, mark), 
 	   S_VAL(socket, 12, error), S_VAL(socket, 13, reuse_addr), S_VAL(socket, 14, reuse_port),
 	   S_VAL(socket, 15, keepalive), S_VAL(socket, 16, broadcast), S_VAL(socket, 17, oob_inline),
 	   S_VAL(socket, 18, pass_cred), S_VAL(socket, 19, timestamp), S_VAL(socket, 20, dont_route),
@@ -41,7 +41,6 @@ void socket_init(struct socket *s, const struct socket_ops *ops, struct net_ns *
 	s->protocol = protocol;
 	s->net = net_ns_get(net);
 	s->sndbuf = s->rcvbuf = BUF_DEFAULT;
-	s->peek_off = -1;
 	waitq_init(&s->waitq);
 	mutex_init(&s->mu, LOCK_SOCKET);
 }
@@ -181,8 +180,12 @@ static const struct file_ops socket_file_ops = {
 
 int socket_file_new(struct socket *s, int flags, const struct cred *cred, struct file **ret_file)
 {
-	return file_new_anon(&socket_file_ops, "socket:", S_IFSOCK | 0777, O_RDWR | (flags & O_NONBLOCK),
-			     cred, s, ret_file);
+	int ret = file_new_anon(&socket_file_ops, "socket:", S_IFSOCK | 0777, O_RDWR | (flags & O_NONBLOCK),
+				cred, s, ret_file);
+
+	if (ret == 0 && s->ops->opened)
+		s->ops->opened(s, *ret_file);
+	return ret;
 }
 
 struct socket *file_socket(struct file *f)

@@ -95,6 +95,8 @@ struct socket_ops {
 	/* Called before somebody waits on s->waitq. May be NULL. */
 	void (*will_wait)(struct socket *s);
 	int64_t (*ioctl)(struct socket *s, uint32_t cmd, uint64_t arg, struct umem *um); /* default: -ENOTTY */
+	/* The socket got its file. May be NULL. */
+	void (*opened)(struct socket *s, struct file *f);
 	/* Some options of SOL_SOCKET are the protocol's own (host): generic ones are not tried. */
 	bool own_sol_socket;
 };
@@ -107,7 +109,7 @@ struct socket {
 	struct waitq waitq;
 	struct mutex mu;	    /* LOCK_SOCKET: the options below, and what the family says */
 	_Atomic int64_t recv_timeout_ns, send_timeout_ns; /* 0: none */
-	int sndbuf, rcvbuf, priority, mark, peek_off;
+	int sndbuf, rcvbuf, priority, mark;
 	_Atomic int error;	    /* pending, positive errno */
 	bool reuse_addr, reuse_port, keepalive, broadcast, oob_inline, pass_cred, timestamp, dont_route;
 	struct linger linger;
@@ -145,6 +147,11 @@ int socket_getsockopt(struct socket *s, int level, int name, void *value, size_t
 /* ioctls on any socket: SIOCGIF*, FIOASYNC and friends; -ENOTTY. sentry/net/netlink answers SIOCGIF*. */
 int64_t socket_ioctl(struct socket *s, uint32_t cmd, uint64_t arg, struct umem *um);
 extern int64_t (*socket_ifreq_hook)(struct net_ns *net, uint32_t cmd, uint64_t arg, struct umem *um);
+
+/* Rows of /proc/net/unix and /proc/net/dev, set by the families. */
+struct seq;
+extern void (*net_proc_unix_hook)(struct net_ns *ns, struct seq *q);
+extern void (*net_proc_dev_hook)(struct net_ns *ns, struct seq *q);
 
 /* Network policy: every connect, bind, and datagram with a destination passes here. */
 enum net_op { NET_OP_CONNECT, NET_OP_BIND, NET_OP_SEND };

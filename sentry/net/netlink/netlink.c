@@ -19,6 +19,7 @@
 #include "sentry/kernel/task.h"
 #include "sentry/net/core/socket.h"
 #include "sentry/state/desc.h"
+#include "sentry/vfs/simple.h"
 
 #define REQUEST_MAX 16384
 #define REPLY_CHUNK 32768
@@ -467,6 +468,19 @@ static int64_t ifreq_ioctl(struct net_ns *net, uint32_t cmd, uint64_t arg, struc
 	return ret < 0 ? ret : copy_out_struct(um, UADDR(arg), &req);
 }
 
+/* /proc/net/dev: the interfaces; traffic is not counted here. */
+static void dev_show(struct net_ns *ns, struct seq *q)
+{
+	struct ifreq list[IFCONF_MAX];
+	struct ifconf ifc = { .ifc_len = sizeof(list), .ifc_req = list };
+
+	if (!ns->host || host_inet_fd < 0 || host_ioctl(host_inet_fd, SIOCGIFCONF, &ifc) < 0)
+		return;
+	for (size_t i = 0; i < (size_t)ifc.ifc_len / sizeof(list[0]); i++)
+		seq_printf(q, "%6.15s: %7d %7d %4d %4d %4d %5d %10d %9d %8d %7d %4d %4d %4d %5d %7d %10d\n",
+			   list[i].ifr_name, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+}
+
 static const struct socket_family nl_family = { AF_NETLINK, nl_create, NULL };
 
 void netlink_family_init(void)
@@ -478,5 +492,6 @@ void netlink_family_init(void)
 	if (host_route_fd < 0 || host_inet_fd < 0)
 		log_warn("no view of the host's interfaces (route %d, inet %d)", host_route_fd, host_inet_fd);
 	socket_ifreq_hook = ifreq_ioctl;
+	net_proc_dev_hook = dev_show;
 	socket_family_register(&nl_family);
 }

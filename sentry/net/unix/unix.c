@@ -9,6 +9,7 @@
 #include "sentry/kernel/task.h"
 #include "sentry/net/unix/unix_priv.h"
 #include "sentry/state/desc.h"
+#include "sentry/vfs/simple.h"
 
 #define WAKE_ALL (POLLIN | POLLOUT | POLLHUP | POLLERR | POLLRDHUP)
 #define BACKLOG_MAX 4096 /* net.core.somaxconn */
@@ -29,7 +30,7 @@ STATE_DESC(unix_sock, S_EMBED(unix_sock, 1, s, socket), S_VAL(unix_sock, 2, stat
 	   S_NOSAVE(unix_sock, relay_to, "set again by the next full queue"),
 	   S_REF(unix_sock, 11, owner_pid, pid), S_REF(unix_sock, 12, owner_cred, cred),
 	   S_REF(unix_sock, 13, peer_pid, pid), S_REF(unix_sock, 14, peer_cred, cred),
-	   S_WEAK(unix_sock, 15, file, file), S_NOSAVE(unix_sock, in_flight, "recounted from the queues"),
+	   S_NOSAVE(unix_sock, ino, "of the file"), S_WEAK(unix_sock, 15, file, file), S_NOSAVE(unix_sock, in_flight, "recounted from the queues"),
 	   S_NOSAVE(unix_sock, flight_node, "linked again"), S_NOSAVE(unix_sock, gc_refs, "scratch"),
 	   S_NOSAVE(unix_sock, gc_candidate, "scratch"), S_NOSAVE(unix_sock, gc_reached, "scratch"));
 
@@ -510,6 +511,11 @@ static int64_t unix_ioctl(struct socket *s, uint32_t cmd, uint64_t arg, struct u
 	return copy_out_struct(um, UADDR(arg), &n);
 }
 
+static void unix_opened(struct socket *s, struct file *f)
+{
+	__atomic_store_n(&unix_of(s)->ino, f->inode->ino, __ATOMIC_RELAXED);
+}
+
 static const struct socket_ops unix_ops = {
 	.name = "unix",
 	.close = unix_close,
@@ -526,6 +532,7 @@ static const struct socket_ops unix_ops = {
 	.getsockopt = unix_getsockopt,
 	.poll = unix_poll,
 	.ioctl = unix_ioctl,
+	.opened = unix_opened,
 };
 
 static int unix_type(int *type, int protocol)
@@ -574,10 +581,39 @@ static int unix_pair(struct net_ns *net, int type, int protocol, struct socket *
 	return 0;
 }
 
+/* One row of /proc/net/unix. names_mu is held. */
+static void show_one(struct unix_sock *u, struct seq *q)
+{
+	struct unix_name *name = unix_name_of(u);
+	const char *path = name ? name->sun.sun_path : NULL;
+	size_t size = name ? name->size - offsetof(struct sockaddr_un, sun_path) : 0;
+	unsigned state = u->state == UNIX_CONNECTED ? 3 : u->state == UNIX_CONNECTING ? 2 : 1; /* SS_* */
+
+	seq_printf(q, "%016x: %08X %08X %08X %04X %02X %5llu", 0, refcount_read(&u->s.refs), 0,
+		   u->state == UNIX_LISTENING ? 0x10000 : 0, (unsigned)u->s.type, state,
+		   (unsigned long long)__atomic_load_n(&u->ino, __ATOMIC_RELAXED));
+	if (size) {
+		seq_putc(q, ' ');
+		for (size_t i = 0; i < size && (path[i] || (i == 0 || path[0] == 0)); i++)
+			seq_putc(q, path[i] ? path[i] : '@');
+	}
+	seq_putc(q, '\n');
+}
+
+static void unix_show(struct net_ns *ns, struct seq *q)
+{
+	struct unix_sock *u;
+	GUARD(mutex, &ns->names_mu);
+
+	list_for_each(u, &ns->sockets, ns_node)
+		show_one(u, q);
+}
+
 static const struct socket_family unix_family = { AF_UNIX, unix_create, unix_pair };
 
 void unix_family_init(void)
 {
 	mutex_init(&unix_gc_mu, LOCK_SOCKET_GC);
+	net_proc_unix_hook = unix_show;
 	socket_family_register(&unix_family);
 }

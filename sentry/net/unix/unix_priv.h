@@ -78,6 +78,8 @@ struct unix_sock {
 	struct pid *peer_pid;	  /* mu: SO_PEERCRED */
 	const struct cred *peer_cred;
 
+	uint64_t ino; /* inode number of the file, for /proc/net/unix; 0: none yet */
+
 	/* Collector of cycles; gc_mu. file: weak, set while the socket has a file. */
 	struct file *file;
 	unsigned in_flight;

@@ -1,6 +1,6 @@
-/* Shared by the calls that wait for readiness: poll, select, epoll_pwait. */
-#ifndef SENTRY_SYSCALLS_POLL_PRIV_H
-#define SENTRY_SYSCALLS_POLL_PRIV_H
+/* Arguments of calls that wait: signal masks and timeouts. */
+#ifndef SENTRY_SYSCALLS_WAIT_ARGS_H
+#define SENTRY_SYSCALLS_WAIT_ARGS_H
 
 #include <poll.h>
 

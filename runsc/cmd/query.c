@@ -1,5 +1,7 @@
 /* state, list, ps: what is there. */
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <time.h>
 
@@ -91,22 +93,62 @@ int cmd_list(struct config *config, const void *values, int count, char **operan
 	return print_json(array, JSON_COMPACT | JSON_ENCODE_ANY, err);
 }
 
-static json_t *host_pids(const struct container *c, const Urpc__ProcessList *list)
+/* Last number of the NSpid line of /proc/PID/status: the id in the innermost pid namespace; 0: none. */
+static int innermost_pid(const char *pid)
 {
-	json_t *array = json_array();
+	char path[300];
+	AUTO(mem_free) char *text = NULL;
+	const char *line;
+	int last = 0;
 
+	snprintf(path, sizeof(path), "/proc/%s/status", pid);
+	text = read_file_at(AT_FDCWD, path, 65536, NULL);
+	line = text ? strstr(text, "\nNSpid:") : NULL;
+	for (const char *p = line ? line + 7 : "\n"; *p && *p != '\n'; p++) {
+		if (p[0] >= '0' && p[0] <= '9' && (p[-1] == '\t' || p[-1] == ' '))
+			last = atoi(p);
+	}
+	return last;
+}
+
+static bool has_host_pid(const Urpc__ProcessList *list, int pid)
+{
 	for (size_t i = 0; i < list->n_process; i++) {
 		for (size_t j = 0; j < list->process[i]->n_host_pids; j++) {
-			json_t *pid = json_integer(list->process[i]->host_pids[j]);
-			bool seen = false;
-
-			for (size_t k = 0; k < json_array_size(array); k++)
-				seen |= json_equal(json_array_get(array, k), pid);
-			if (!seen)
-				json_array_append(array, pid);
-			json_decref(pid);
+			if (list->process[i]->host_pids[j] == pid)
+				return true;
 		}
 	}
+	return false;
+}
+
+/*
+ * The host processes behind the container's. The sentry knows them by their ids in its own pid
+ * namespace, the caller wants those of this one; /proc has both.
+ */
+static json_t *host_pids(const struct container *c, const Urpc__ProcessList *list)
+{
+	char sentry_ns[64] = "", path[300];
+	json_t *array = json_array();
+	const struct dirent *entry;
+	DIR *proc = opendir("/proc");
+
+	snprintf(path, sizeof(path), "/proc/%d/ns/pid", (int)c->sentry.pid);
+	if (readlink(path, sentry_ns, sizeof(sentry_ns) - 1) < 0)
+		sentry_ns[0] = 0;
+	while (proc && sentry_ns[0] && (entry = readdir(proc))) {
+		char ns[64] = "";
+		int64_t pid;
+
+		if (!parse_int64(entry->d_name, 10, &pid))
+			continue;
+		snprintf(path, sizeof(path), "/proc/%s/ns/pid", entry->d_name);
+		if (readlink(path, ns, sizeof(ns) - 1) > 0 && !strcmp(ns, sentry_ns) &&
+		    has_host_pid(list, innermost_pid(entry->d_name)))
+			json_array_append_new(array, json_integer(pid));
+	}
+	if (proc)
+		closedir(proc);
 	if (!json_array_size(array))
 		json_array_append_new(array, json_integer(c->sentry.pid));
 	return array;

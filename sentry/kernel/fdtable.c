@@ -10,6 +10,7 @@
 
 #include "sentry/kernel/limits.h"
 #include "sentry/kernel/task.h"
+#include "sentry/state/desc.h"
 #include "sentry/vfs/fs_ops.h"
 
 #define FDS_INLINE 64u
@@ -26,6 +27,12 @@ struct fdtable {
 	struct file *inline_files[FDS_INLINE];
 	uint64_t inline_open, inline_cloexec;
 };
+
+STATE_DESC(fdtable, S_NOSAVE(fdtable, refs, "recounted"), S_NOSAVE(fdtable, mu, "free at a safe point"),
+	   S_VAL(fdtable, 1, size), S_VAL(fdtable, 2, lowest), S_LIST(fdtable, 3, files, file),
+	   S_BYTES(fdtable, 4, open), S_BYTES(fdtable, 5, cloexec),
+	   S_NOSAVE(fdtable, inline_files, "storage of files"), S_NOSAVE(fdtable, inline_open, "storage of open"),
+	   S_NOSAVE(fdtable, inline_cloexec, "storage of cloexec"));
 
 static bool bit_test(const uint64_t *map, unsigned i)
 {

@@ -13,6 +13,7 @@
 #include "sentry/core/umem.h"
 #include "sentry/kernel/namespaces.h"
 #include "sentry/kernel/signal.h"
+#include "sentry/state/desc.h"
 
 #define F_GETOWNER_UIDS_CMD 17
 
@@ -29,6 +30,12 @@ struct file_owner {
 	_Atomic uint32_t events; /* since the last signal */
 	struct ktimer timer;
 };
+
+STATE_DESC(file_owner, S_NOSAVE(file_owner, mu, "free at a safe point"), S_VAL(file_owner, 1, type),
+	   S_REF(file_owner, 2, pid, pid), S_VAL(file_owner, 3, uid), S_VAL(file_owner, 4, euid),
+	   S_VAL(file_owner, 5, signo), S_VAL(file_owner, 6, fd), S_VAL(file_owner, 7, watching),
+	   S_WEAK(file_owner, 8, file, file), S_NOSAVE(file_owner, entry, "registered again"),
+	   S_VAL(file_owner, 9, events), S_NOSAVE(file_owner, timer, "armed only for a moment"));
 
 struct target {
 	int type, signo, fd;
@@ -56,7 +63,10 @@ static struct guest_siginfo async_info(const struct target *to, uint32_t events)
 	static const struct {
 		uint32_t events;
 		int32_t code;
-	} codes[] = { { POLLIN, POLL_IN }, { POLLOUT, POLL_OUT }, { POLLERR, POLL_ERR }, { POLLPRI, POLL_PRI }, { POLLHUP, POLL_HUP } };
+	} codes[] = {
+		{ POLLIN, POLL_IN },   { POLLOUT, POLL_OUT }, { POLLERR, POLL_ERR },
+		{ POLLPRI, POLL_PRI }, { POLLHUP, POLL_HUP },
+	};
 	struct guest_siginfo info = siginfo_kernel(to->signo ? to->signo : SIGIO);
 
 	if (!to->signo)

@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <sys/file.h>
 
+#include "sentry/state/desc.h"
 #include "sentry/vfs/vfs_priv.h"
 
 struct inode_locks {
@@ -22,6 +23,12 @@ struct held_lock {
 	const void *owner;
 	struct klock l;
 };
+
+STATE_DESC(inode_locks, S_NOSAVE(inode_locks, q, "waiters register again"),
+	   S_LIST(inode_locks, 1, posix, held_lock), S_LIST(inode_locks, 2, flock, held_lock));
+STATE_DESC(klock, S_VAL(klock, 1, type), S_VAL(klock, 2, start), S_VAL(klock, 3, end), S_VAL(klock, 4, pid));
+STATE_DESC(held_lock, S_NOSAVE(held_lock, node, "linked again"), S_WEAK(held_lock, 1, owner, fdtable_or_file),
+	   S_EMBED(held_lock, 2, l, klock));
 
 #define DEADLOCK_DEPTH 10
 

@@ -15,7 +15,6 @@ struct mnt_ns {
 	struct mount *root;    /* LOCK_MOUNT; in mounts */
 	struct list_node mounts; /* LOCK_MOUNT: mount.ns_node in order of mounting */
 	unsigned count;	       /* LOCK_MOUNT */
-	struct waitq *poll;
 };
 
 struct mount *mount_new(struct superblock *sb, struct dentry *root, uint64_t flags, const char *source);

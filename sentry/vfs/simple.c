@@ -1,6 +1,7 @@
 /* Synthetic trees; see simple.h. */
 #include <stdlib.h>
 
+#include "sentry/state/desc.h"
 #include "sentry/vfs/simple.h"
 #include "sentry/vfs/vfs_priv.h"
 
@@ -25,6 +26,14 @@ struct text_file {
 	struct mutex mu; /* LOCK_OBJECT: snap */
 	struct snapshot *snap;
 };
+
+STATE_DESC(simple_inode, S_EMBED(simple_inode, 1, inode, inode), S_NOSAVE(simple_inode, ops, "by name"),
+	   S_NOSAVE(simple_inode, data, "by the tree's own descriptor"), S_VAL(simple_inode, 2, num),
+	   S_LIST(simple_inode, 3, children, simple_child), S_VAL(simple_inode, 4, next_cookie));
+STATE_DESC(simple_child, S_NOSAVE(simple_child, node, "linked again"), S_VAL(simple_child, 1, cookie),
+	   S_REF(simple_child, 2, inode, inode));
+STATE_DESC(snapshot, S_NOSAVE(snapshot, refs, "recounted"), S_VAL(snapshot, 1, size), S_BYTES(snapshot, 2, text));
+STATE_DESC(text_file, S_NOSAVE(text_file, mu, "free at a safe point"), S_REF(text_file, 1, snap, snapshot));
 
 const struct superblock_ops simple_superblock_ops = { .free = NULL };
 

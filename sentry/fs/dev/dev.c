@@ -145,9 +145,22 @@ static uint32_t kmsg_poll(struct file *f, uint32_t events)
 }
 
 static const struct file_ops null_ops = { .name = "null", .read = null_read, .write = null_write, .seek = mem_seek };
-static const struct file_ops zero_ops = { .name = "zero", .read = zero_read, .write = null_write, .seek = mem_seek, .mmap = zero_mmap, .release = zero_release };
+static const struct file_ops zero_ops = {
+	.name = "zero",
+	.release = zero_release,
+	.read = zero_read,
+	.write = null_write,
+	.seek = mem_seek,
+	.mmap = zero_mmap,
+};
 static const struct file_ops full_ops = { .name = "full", .read = zero_read, .write = full_write, .seek = mem_seek };
-static const struct file_ops random_ops = { .name = "random", .read = random_read, .write = null_write, .seek = mem_seek, .ioctl = random_ioctl };
+static const struct file_ops random_ops = {
+	.name = "random",
+	.read = random_read,
+	.write = null_write,
+	.seek = mem_seek,
+	.ioctl = random_ioctl,
+};
 static const struct file_ops kmsg_ops = { .name = "kmsg", .read = kmsg_read, .write = null_write, .poll = kmsg_poll };
 
 static int mem_open(struct inode *i, struct file *f)
@@ -186,9 +199,27 @@ static int ptmx_open(struct inode *i, struct file *f)
 	return devpts_open_ptmx(f);
 }
 
-static struct chrdev mem_chrdev = { .major = MEM_MAJOR, .minor_first = 1, .minor_count = 11, .name = "mem", .open = mem_open };
-static struct chrdev tty_chrdev = { .major = TTY_MAJOR, .minor_first = 0, .minor_count = 1, .name = "/dev/tty", .open = tty_open };
-static struct chrdev ptmx_chrdev = { .major = TTY_MAJOR, .minor_first = 2, .minor_count = 1, .name = "/dev/ptmx", .open = ptmx_open };
+static struct chrdev mem_chrdev = {
+	.major = MEM_MAJOR,
+	.minor_first = 1,
+	.minor_count = 11,
+	.name = "mem",
+	.open = mem_open,
+};
+static struct chrdev tty_chrdev = {
+	.major = TTY_MAJOR,
+	.minor_first = 0,
+	.minor_count = 1,
+	.name = "/dev/tty",
+	.open = tty_open,
+};
+static struct chrdev ptmx_chrdev = {
+	.major = TTY_MAJOR,
+	.minor_first = 2,
+	.minor_count = 1,
+	.name = "/dev/ptmx",
+	.open = ptmx_open,
+};
 
 struct node {
 	const char *name, *target; /* target: a link */

@@ -54,6 +54,13 @@ STATE_DESC(inotify, S_NOSAVE(inotify, watch_mu, "free at a safe point"), S_LIST(
 	   S_LIST(inotify, 4, events, event), S_VAL(inotify, 5, queued), S_VAL(inotify, 6, bytes),
 	   S_VAL(inotify, 7, reap), S_NOSAVE(inotify, q, "waiters register again"));
 
+STATE_DESC(event, S_NOSAVE(event, node, "linked again"), S_VAL(event, 1, name_size), S_VAL(event, 2, head));
+STATE_DESC(watch, S_EMBED(watch, 1, nw, notify_watch), S_NOSAVE(watch, node, "linked again"), S_WEAK(watch, 2, in, inotify),
+	   S_VAL(watch, 3, wd), S_VAL(watch, 4, dead));
+STATE_DESC(notify_watch, S_NOSAVE(notify_watch, ops, "by the watcher's kind"),
+	   S_NOSAVE(notify_watch, watcher, "the instance that owns the watch"), S_REF(notify_watch, 1, inode, inode),
+	   S_VAL(notify_watch, 2, mask), S_NOSAVE(notify_watch, inode_node, "linked again"));
+
 /* Appends an event; equal neighbours become one, and a full queue ends with one overflow mark. */
 static void queue_event(struct inotify *in, int32_t wd, uint32_t mask, uint32_t cookie, const char *name)
 {

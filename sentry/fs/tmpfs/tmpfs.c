@@ -5,8 +5,20 @@
 #include <unistd.h>
 
 #include "sentry/fs/tmpfs/tmpfs_priv.h"
+#include "sentry/state/desc.h"
 
 #define TMPFS_MAGIC 0x01021994
+
+STATE_DESC(tmpfs_sb, S_VAL(tmpfs_sb, 1, max_pages), S_VAL(tmpfs_sb, 2, max_inodes),
+	   S_NOSAVE(tmpfs_sb, used_pages, "counted again"), S_NOSAVE(tmpfs_sb, used_inodes, "counted again"),
+	   S_VAL(tmpfs_sb, 3, mode), S_VAL(tmpfs_sb, 4, uid), S_VAL(tmpfs_sb, 5, gid));
+STATE_DESC(tmpfs_chunk, S_NOSAVE(tmpfs_chunk, node, "the tree is rebuilt"), S_VAL(tmpfs_chunk, 1, index),
+	   S_VAL(tmpfs_chunk, 2, used), S_VAL(tmpfs_chunk, 3, page));
+STATE_DESC(tmpfs_dirent, S_NOSAVE(tmpfs_dirent, by_name, "the tree is rebuilt"),
+	   S_NOSAVE(tmpfs_dirent, by_cookie, "the tree is rebuilt"), S_VAL(tmpfs_dirent, 1, cookie),
+	   S_REF(tmpfs_dirent, 2, inode, inode), S_VAL(tmpfs_dirent, 3, name_len));
+STATE_DESC(tmpfs_xattr, S_NOSAVE(tmpfs_xattr, node, "linked again"), S_BYTES(tmpfs_xattr, 1, name),
+	   S_BYTES(tmpfs_xattr, 2, value), S_VAL(tmpfs_xattr, 3, size));
 
 static uint64_t host_pages; /* of the machine, for size=N% and the default; const after tmpfs_init */
 static struct superblock *hidden_sb;

@@ -7,6 +7,7 @@
 #include "sentry/kernel/namespaces.h"
 #include "sentry/syscalls/syscalls.h"
 #include "sentry/syscalls/systime.h"
+#include "sentry/state/desc.h"
 
 #define TIMERS_MAX 65536
 
@@ -518,3 +519,18 @@ void process_timers_exit(struct thread_group *tg)
 	free(tg->posix_timers);
 	tg->posix_timers = NULL;
 }
+
+STATE_DESC(posix_timer,
+	   S_NOSAVE(posix_timer, refs, "recounted from the references"),
+	   S_LIST(posix_timer, 1, next, posix_timer),
+	   S_EMBED(posix_timer, 2, timer, ktimer),
+	   S_WEAK(posix_timer, 3, tg, thread_group),
+	   S_REF(posix_timer, 4, target, task),
+	   S_VAL(posix_timer, 5, id),
+	   S_VAL(posix_timer, 6, clock_id),
+	   S_VAL(posix_timer, 7, notify),
+	   S_VAL(posix_timer, 8, signo),
+	   S_VAL(posix_timer, 9, value),
+	   S_VAL(posix_timer, 10, cpu_expires),
+	   S_VAL(posix_timer, 11, cpu_interval),
+	   S_VAL(posix_timer, 12, overrun));

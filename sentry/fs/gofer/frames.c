@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "sentry/fs/gofer/gofer_priv.h"
+#include "sentry/state/desc.h"
 
 #define WINDOW_SIZE (2ull << 20)
 /* Offsets beyond are not mappable: no sane file system has them, and sums stay in range. */
@@ -259,3 +260,10 @@ const struct mappable_ops gofer_mappable_ops = { .translate = gofer_translate,
 						 .sync = gofer_map_sync,
 						 .get = gofer_map_get,
 						 .put = gofer_map_put };
+
+STATE_DESC(host_frames,
+	   S_NOSAVE(host_frames, ff, "donated anew by the gofer"),
+	   S_NOSAVE(host_frames, refs, "recounted from the references"),
+	   S_NOSAVE(host_frames, mu, "unheld at a safe point"),
+	   S_NOSAVE(host_frames, windows, "mapped anew"),
+	   S_NOSAVE(host_frames, recent, "a hint"));

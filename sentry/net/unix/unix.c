@@ -617,3 +617,8 @@ void unix_family_init(void)
 	net_proc_unix_hook = unix_show;
 	socket_family_register(&unix_family);
 }
+
+STATE_DESC(unix_name,
+	   S_NOSAVE(unix_name, refs, "recounted from the references"),
+	   S_VAL(unix_name, 1, size),
+	   S_VAL(unix_name, 2, sun));

@@ -43,7 +43,7 @@ static int start_proc(struct boot *b)
 
 	(void)b;
 	if (sysinfo(&info) == 0)
-		proc_set_host_memory((uint64_t)info.totalram * info.mem_unit);
+		memory_set_host((uint64_t)info.totalram * info.mem_unit);
 	proc_register();
 	sys_register();
 	return 0;

@@ -45,8 +45,7 @@ struct sem_set {
 
 STATE_DESC(sem_set, S_EMBED(sem_set, 1, o, ipc_object), S_WEAK(sem_set, 2, ns, ipc_ns),
 	   S_LIST(sem_set, 3, undos, sem_undo), S_NOSAVE(sem_set, waits, "waiting calls start again"),
-	   S_VAL(sem_set, 4, otime), S_VAL(sem_set, 5, count),
-	   S_FLEX(sem_set, 90, sem));
+	   S_VAL(sem_set, 4, otime), S_VAL(sem_set, 5, count));
 
 static struct sem_set *sem_of(struct ipc_object *o)
 {

@@ -278,8 +278,7 @@ struct pid_ns *task_pid_ns(const struct task *t)
 }
 
 STATE_DESC(pid, S_VAL(pid, 1, level), S_NOSAVE(pid, refs, "recounted"), S_WEAK(pid, 2, task, task),
-	   S_WEAK(pid, 3, pgrp, process_group), S_WEAK(pid, 4, session, session),
-	   S_FLEX(pid, 90, number));
+	   S_WEAK(pid, 3, pgrp, process_group), S_WEAK(pid, 4, session, session));
 STATE_DESC(pid_number, S_NOSAVE(pid_number, node, "tree is rebuilt"), S_WEAK(pid_number, 1, pid, pid),
 	   S_REF(pid_number, 2, ns, pid_ns), S_VAL(pid_number, 3, nr), S_VAL(pid_number, 4, linked));
 STATE_DESC(pid_ns, S_NOSAVE(pid_ns, refs, "recounted"), S_REF(pid_ns, 1, parent, pid_ns),

@@ -371,5 +371,4 @@ enum seccomp_do seccomp_check(struct task *t, int64_t *ret)
 
 STATE_DESC(seccomp_filter, S_NOSAVE(seccomp_filter, refs, "recounted"),
 	   S_REF(seccomp_filter, 1, prev, seccomp_filter), S_VAL(seccomp_filter, 2, total),
-	   S_VAL(seccomp_filter, 3, depth), S_VAL(seccomp_filter, 4, log), S_VAL(seccomp_filter, 5, count),
-	   S_FLEX(seccomp_filter, 90, insn));
+	   S_VAL(seccomp_filter, 3, depth), S_VAL(seccomp_filter, 4, log), S_VAL(seccomp_filter, 5, count));

@@ -106,5 +106,4 @@ STATE_DESC(anon_shared,
 	   S_NOSAVE(anon_shared, refs, "recounted from the references"),
 	   S_NOSAVE(anon_shared, mu, "unheld at a safe point"),
 	   S_VAL(anon_shared, 2, size),
-	   S_VAL(anon_shared, 3, block_count),
-	   S_FLEX(anon_shared, 4, block));
+	   S_VAL(anon_shared, 3, block_count));

@@ -46,21 +46,6 @@ static bool range_ok(uint64_t addr, uint64_t size)
 	       size <= mm_platform_ops->max_addr - addr;
 }
 
-/* Bytes of host memory: what a single private mapping may not exceed (heuristic overcommit). */
-static uint64_t host_memory(void)
-{
-	static _Atomic uint64_t bytes;
-	uint64_t n = bytes;
-
-	if (!n) {
-		long pages = sysconf(_SC_PHYS_PAGES);
-
-		n = pages > 0 ? (uint64_t)pages * PAGE : UINT64_MAX;
-		bytes = n;
-	}
-	return n;
-}
-
 static int check_limits(struct mm *mm, const struct mm_map_args *a, uint64_t size, bool shared, uint64_t replaced)
 {
 	bool data = !shared && (a->prot & PROT_WRITE) && !a->grows_down;
@@ -69,7 +54,8 @@ static int check_limits(struct mm *mm, const struct mm_map_args *a, uint64_t siz
 		return -ENOMEM;
 	if (data && mm->data_size + size > a->limits.data)
 		return -ENOMEM;
-	if (data && !(a->flags & MAP_NORESERVE) && size > host_memory() && !a->file)
+	/* Heuristic overcommit: one mapping may not exceed all the memory there is. */
+	if (data && !(a->flags & MAP_NORESERVE) && size > memory_total() && !a->file)
 		return -ENOMEM;
 	if (a->locked && mm->locked_size + size > a->limits.memlock)
 		return -EAGAIN;

@@ -502,3 +502,21 @@ void memory_set_limit(uint64_t bytes)
 {
 	atomic_store(&main_memfile->limit, bytes);
 }
+
+/* Without the host's size (its sysinfo was not read): what a small machine has. */
+#define HOST_MEMORY_DEFAULT (2ull << 30)
+
+static uint64_t host_memory = HOST_MEMORY_DEFAULT; /* const after boot */
+
+void memory_set_host(uint64_t bytes)
+{
+	host_memory = bytes;
+}
+
+uint64_t memory_total(void)
+{
+	struct memory_usage u;
+
+	memory_usage(&u);
+	return u.limit ? MIN(u.limit, host_memory) : host_memory;
+}

@@ -113,5 +113,9 @@ NODISCARD int64_t mm_write_forced(struct mm *mm, uint64_t addr, const void *src,
 struct memory_usage { uint64_t anon, tmpfs, pipe, total, peak, limit; };
 void memory_usage(struct memory_usage *ret);
 void memory_set_limit(uint64_t bytes);
+/* The host's memory in bytes, read before the filter; boot only. */
+void memory_set_host(uint64_t bytes);
+/* MemTotal: the sandbox's limit, or the host's memory when that is less or there is no limit. */
+uint64_t memory_total(void);
 
 #endif

@@ -37,8 +37,7 @@ struct state_type {
 #define S_WEAK(T, tag, m, to) S_FIELD_(T, tag, m, STATE_WEAK, #to, NULL) /* points without owning */
 #define S_LIST(T, tag, m, to) S_FIELD_(T, tag, m, STATE_LIST, #to, NULL) /* list head of embedded nodes */
 #define S_EMBED(T, tag, m, to) S_FIELD_(T, tag, m, STATE_EMBED, #to, NULL)
-/* Trailing array: its length is in another member. */
-#define S_FLEX(T, tag, m) { #m, tag, STATE_BYTES, 0, offsetof(struct T, m), NULL, NULL }
+/* A trailing flexible array goes with its struct and is not named. */
 #define S_NOSAVE(T, m, why) S_FIELD_(T, 0, m, STATE_NOSAVE, NULL, why)
 
 #define STATE_DESC(T, ...)                                                                         \

@@ -7,7 +7,6 @@
 #include <sys/utsname.h>
 
 #include "sentry/core/random.h"
-#include "sentry/fs/proc/proc.h"
 #include "sentry/kernel/container.h"
 #include "sentry/kernel/namespaces.h"
 #include "sentry/kernel/process.h"
@@ -70,7 +69,7 @@ int64_t sys_sysinfo(struct task *t, arg_uaddr_t info)
 
 	memory_usage(&m);
 	s.uptime = clock_mono() / NSEC_PER_SEC;
-	s.totalram = proc_total_memory();
+	s.totalram = memory_total();
 	s.freeram = s.totalram > m.total ? s.totalram - m.total : 0;
 	s.sharedram = m.tmpfs;
 	s.procs = (unsigned short)MIN(task_pid_ns(t)->pid_count, 65535u);

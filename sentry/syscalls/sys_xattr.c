@@ -31,9 +31,9 @@ static int target_resolve(struct task *t, const struct target *at, struct path *
 	return 0;
 }
 
-#define BY_PATH(p) (struct target){ .path = p }
-#define BY_LINK(p) (struct target){ .path = p, .at_flags = AT_SYMLINK_NOFOLLOW }
-#define BY_FD(n) (struct target){ .by_fd = true, .fd = n }
+#define BY_PATH(p) (struct target){ .path = (p) }
+#define BY_LINK(p) (struct target){ .path = (p), .at_flags = AT_SYMLINK_NOFOLLOW }
+#define BY_FD(n) (struct target){ .by_fd = true, .fd = (n) }
 
 static int copy_name(struct task *t, uaddr_t addr, char name[XATTR_NAME_MAX + 1])
 {
@@ -130,24 +130,62 @@ static int64_t remove_call(struct task *t, struct target at, uaddr_t name_addr)
 	return r;
 }
 
-#define XATTR_CALLS(prefix, type, by)                                                              \
-	int64_t sys_##prefix##getxattr(struct task *t, type at, uaddr_t name, uaddr_t value, uint64_t size) \
-	{                                                                                          \
-		return get_call(t, by(at), name, value, size);                                     \
-	}                                                                                          \
-	int64_t sys_##prefix##setxattr(struct task *t, type at, uaddr_t name, uaddr_t value, uint64_t size, \
-				       int32_t flags)                                              \
-	{                                                                                          \
-		return set_call(t, by(at), name, value, size, flags);                              \
-	}                                                                                          \
-	int64_t sys_##prefix##listxattr(struct task *t, type at, uaddr_t list, uint64_t size)      \
-	{                                                                                          \
-		return list_call(t, by(at), list, size);                                           \
-	}                                                                                          \
-	int64_t sys_##prefix##removexattr(struct task *t, type at, uaddr_t name)                   \
-	{                                                                                          \
-		return remove_call(t, by(at), name);                                               \
-	}
-XATTR_CALLS(, uaddr_t, BY_PATH)
-XATTR_CALLS(l, uaddr_t, BY_LINK)
-XATTR_CALLS(f, int32_t, BY_FD)
+int64_t sys_getxattr(struct task *t, uaddr_t path, uaddr_t name, uaddr_t value, uint64_t size)
+{
+	return get_call(t, BY_PATH(path), name, value, size);
+}
+
+int64_t sys_setxattr(struct task *t, uaddr_t path, uaddr_t name, uaddr_t value, uint64_t size, int32_t flags)
+{
+	return set_call(t, BY_PATH(path), name, value, size, flags);
+}
+
+int64_t sys_listxattr(struct task *t, uaddr_t path, uaddr_t list, uint64_t size)
+{
+	return list_call(t, BY_PATH(path), list, size);
+}
+
+int64_t sys_removexattr(struct task *t, uaddr_t path, uaddr_t name)
+{
+	return remove_call(t, BY_PATH(path), name);
+}
+
+int64_t sys_lgetxattr(struct task *t, uaddr_t path, uaddr_t name, uaddr_t value, uint64_t size)
+{
+	return get_call(t, BY_LINK(path), name, value, size);
+}
+
+int64_t sys_lsetxattr(struct task *t, uaddr_t path, uaddr_t name, uaddr_t value, uint64_t size, int32_t flags)
+{
+	return set_call(t, BY_LINK(path), name, value, size, flags);
+}
+
+int64_t sys_llistxattr(struct task *t, uaddr_t path, uaddr_t list, uint64_t size)
+{
+	return list_call(t, BY_LINK(path), list, size);
+}
+
+int64_t sys_lremovexattr(struct task *t, uaddr_t path, uaddr_t name)
+{
+	return remove_call(t, BY_LINK(path), name);
+}
+
+int64_t sys_fgetxattr(struct task *t, int32_t fd, uaddr_t name, uaddr_t value, uint64_t size)
+{
+	return get_call(t, BY_FD(fd), name, value, size);
+}
+
+int64_t sys_fsetxattr(struct task *t, int32_t fd, uaddr_t name, uaddr_t value, uint64_t size, int32_t flags)
+{
+	return set_call(t, BY_FD(fd), name, value, size, flags);
+}
+
+int64_t sys_flistxattr(struct task *t, int32_t fd, uaddr_t list, uint64_t size)
+{
+	return list_call(t, BY_FD(fd), list, size);
+}
+
+int64_t sys_fremovexattr(struct task *t, int32_t fd, uaddr_t name)
+{
+	return remove_call(t, BY_FD(fd), name);
+}

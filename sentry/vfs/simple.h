@@ -22,7 +22,7 @@ struct seq {
 void seq_init(struct seq *q);
 void seq_fini(struct seq *q);
 void seq_printf(struct seq *q, const char *fmt, ...) PRINTF_LIKE(2, 3);
-void seq_vprintf(struct seq *q, const char *fmt, va_list ap);
+void seq_vprintf(struct seq *q, const char *fmt, va_list ap) PRINTF_LIKE(2, 0);
 void seq_puts(struct seq *q, const char *text);
 void seq_putc(struct seq *q, char c);
 void seq_write(struct seq *q, const void *data, size_t size);

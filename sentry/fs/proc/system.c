@@ -7,36 +7,17 @@
 #include <cpuid.h>
 #endif
 
-#include "sentry/fs/proc/proc.h"
 #include "sentry/fs/proc/proc_priv.h"
 #include "sentry/kernel/container.h"
 #include "sentry/kernel/version.h"
 #include "sentry/mm/mm.h"
 
 #define TICKS_PER_SEC 100
-#define DEFAULT_MEMORY (2ull << 30) /* shown without a limit when the host's size is unknown */
-
-static uint64_t host_memory; /* bytes; read once at boot, before the filter */
-
-void proc_set_host_memory(uint64_t bytes)
-{
-	host_memory = bytes;
-}
-
-uint64_t proc_total_memory(void)
-{
-	struct memory_usage u;
-
-	memory_usage(&u);
-	if (u.limit)
-		return host_memory ? MIN(u.limit, host_memory) : u.limit;
-	return host_memory ? host_memory : DEFAULT_MEMORY;
-}
 
 static int meminfo_show(struct simple_inode *s, struct file *f, struct seq *q)
 {
 	struct memory_usage u;
-	uint64_t total = proc_total_memory(), left;
+	uint64_t total = memory_total(), left;
 
 	(void)s;
 	(void)f;

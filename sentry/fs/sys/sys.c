@@ -5,7 +5,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "sentry/fs/proc/proc.h"
 #include "sentry/kernel/container.h"
 #include "sentry/mm/mm.h"
 #include "sentry/vfs/simple.h"
@@ -58,7 +57,7 @@ static const struct simple_ops number_ops = { .name = "sys number", .show = numb
 
 static int node_meminfo_show(struct simple_inode *s, struct file *f, struct seq *q)
 {
-	uint64_t total = proc_total_memory();
+	uint64_t total = memory_total();
 	struct memory_usage u;
 
 	(void)s;

@@ -118,5 +118,6 @@ STATE_DESC(thread_group,
 	   S_VAL(thread_group, 34, dead_usage),
 	   S_VAL(thread_group, 35, child_usage),
 	   S_VAL(thread_group, 60, cpu_limit_timer),
+	   S_VAL(thread_group, 61, cpu_limit_next),
 	   S_NOSAVE(thread_group, pidfd_waitq, "nobody waits at a safe point"),
 	   S_NOSAVE(thread_group, signal_waitq, "nobody waits at a safe point"));

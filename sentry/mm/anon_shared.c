@@ -100,10 +100,3 @@ int anon_shared_new(uint64_t size, struct mappable **ret_mappable)
 	*ret_mappable = &s->mappable;
 	return 0;
 }
-
-STATE_DESC(anon_shared,
-	   S_EMBED(anon_shared, 1, mappable, mappable),
-	   S_NOSAVE(anon_shared, refs, "recounted from the references"),
-	   S_NOSAVE(anon_shared, mu, "unheld at a safe point"),
-	   S_VAL(anon_shared, 2, size),
-	   S_VAL(anon_shared, 3, block_count));

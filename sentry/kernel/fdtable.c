@@ -12,7 +12,6 @@
 #include "sentry/kernel/task.h"
 #include "sentry/state/desc.h"
 #include "sentry/vfs/fs_ops.h"
-#include "sentry/state/desc.h"
 
 #define FDS_INLINE 64u
 #define FDS_MAX (1u << 20) /* fs.nr_open */
@@ -392,15 +391,3 @@ int task_fd_install(struct task *t, struct file *f, bool cloexec)
 {
 	return fdtable_install(t->fdt, f, 0, task_rlimit(t, 7 /* RLIMIT_NOFILE */), cloexec);
 }
-
-STATE_DESC(fdtable,
-	   S_NOSAVE(fdtable, refs, "recounted from the references"),
-	   S_NOSAVE(fdtable, mu, "unheld at a safe point"),
-	   S_VAL(fdtable, 1, size),
-	   S_VAL(fdtable, 2, lowest),
-	   S_REF(fdtable, 3, files, file),
-	   S_BYTES(fdtable, 4, open),
-	   S_BYTES(fdtable, 5, cloexec),
-	   S_NOSAVE(fdtable, inline_files, "files points to it"),
-	   S_NOSAVE(fdtable, inline_open, "open points to it"),
-	   S_NOSAVE(fdtable, inline_cloexec, "cloexec points to it"));

@@ -140,14 +140,19 @@ int stub_regs_write(struct pt_context *ctx, const struct guest_regs *regs)
 	return stub_ptrace(PTRACE_SETREGS, pid, 0, (uint64_t)(uintptr_t)&r) < 0 ? -ESRCH : 0;
 }
 
-/* Size of the host's XSAVE image in standard form, which PTRACE_SETREGSET insists on. */
+/* Size of the host's XSAVE image in standard form, which PTRACE_SETREGSET insists on. Asked once: cpuid
+ * costs a virtual machine exit. */
 static size_t xsave_size(void)
 {
+	static _Atomic uint32_t known;
 	uint32_t a = 0, b = 0, c = 0, d = 0;
 
-	if (!__get_cpuid_count(0xd, 0, &a, &b, &c, &d) || b < XSAVE_MIN)
-		return XSAVE_MIN;
-	return MIN(b, (uint32_t)XSAVE_MAX);
+	if (!known) {
+		if (!__get_cpuid_count(0xd, 0, &a, &b, &c, &d) || b < XSAVE_MIN)
+			b = XSAVE_MIN;
+		known = MIN(b, (uint32_t)XSAVE_MAX);
+	}
+	return known;
 }
 
 /*

@@ -63,24 +63,33 @@ struct fx_sw {
 _Static_assert(sizeof(struct fx_sw) == 48, "struct _fpx_sw_bytes");
 #define FX_SW_OFFSET 464u
 
-/* User state components that this processor saves (XCR0). */
-static uint64_t xcr0(void)
+static uint64_t xcr0_bits;
+static uint32_t xsave_size;
+
+/* Asked once, before main: cpuid costs a virtual machine exit. */
+__attribute__((constructor)) static void read_features(void)
 {
 	uint32_t lo, hi, a, b, c, d;
 
+	xcr0_bits = 3;
+	xsave_size = FXSAVE_SIZE + XSAVE_HEADER;
 	if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE))
-		return 3;
+		return;
 	__asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
-	return (uint64_t)hi << 32 | lo;
+	xcr0_bits = (uint64_t)hi << 32 | lo;
+	if (__get_cpuid_count(13, 0, &a, &b, &c, &d))
+		xsave_size = MAX(b, xsave_size);
+}
+
+/* User state components that this processor saves (XCR0). */
+static uint64_t xcr0(void)
+{
+	return xcr0_bits;
 }
 
 static uint32_t xstate_size(void)
 {
-	uint32_t a, b, c, d;
-
-	if (!__get_cpuid_count(13, 0, &a, &b, &c, &d) || b < FXSAVE_SIZE + XSAVE_HEADER)
-		return FXSAVE_SIZE + XSAVE_HEADER;
-	return b;
+	return xsave_size;
 }
 
 size_t arch_min_sigstack(void)

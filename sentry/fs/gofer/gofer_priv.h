@@ -164,7 +164,8 @@ static inline struct gofer_client *gofer_client_of(struct gofer_inode *gi)
 
 /* inode.c */
 /* The inode for an entry of a reply: known or new, one reference. Takes the node reference over. */
-NODISCARD int gofer_inode_get(struct gofer_sb *fs, const struct gofer_entry *e, struct inode **ret_inode);
+NODISCARD int gofer_inode_get(struct gofer_sb *fs, const struct gofer_entry *e,
+		struct inode **ret_inode);
 /* Copies attributes of the host into the inode. inode.mu held. */
 void gofer_inode_update(struct gofer_inode *gi, const struct gofer_attr *a);
 uint64_t gofer_ino(const struct gofer_sb *fs, uint64_t dev, uint64_t ino);
@@ -177,11 +178,16 @@ extern const struct inode_ops gofer_ops_exclusive, gofer_ops_shared;
 /* dir.c */
 int gofer_lookup(struct inode *dir, const char *name, const char *rest, struct inode **ret_inode);
 int gofer_revalidate(struct inode *dir, const char *name, struct inode *inode);
-int gofer_create(struct inode *dir, const char *name, uint32_t mode, const struct cred *cred, struct inode **ret_inode);
-int gofer_mkdir(struct inode *dir, const char *name, uint32_t mode, const struct cred *cred, struct inode **ret_inode);
-int gofer_mknod(struct inode *dir, const char *name, uint32_t mode, dev_t rdev, const struct cred *cred, struct inode **ret_inode);
-int gofer_symlink(struct inode *dir, const char *name, const char *target, const struct cred *cred, struct inode **ret_inode);
-int gofer_tmpfile(struct inode *dir, uint32_t mode, const struct cred *cred, struct inode **ret_inode);
+int gofer_create(struct inode *dir, const char *name, uint32_t mode, const struct cred *cred,
+		struct inode **ret_inode);
+int gofer_mkdir(struct inode *dir, const char *name, uint32_t mode, const struct cred *cred,
+		struct inode **ret_inode);
+int gofer_mknod(struct inode *dir, const char *name, uint32_t mode, dev_t rdev,
+		const struct cred *cred, struct inode **ret_inode);
+int gofer_symlink(struct inode *dir, const char *name, const char *target,
+		const struct cred *cred, struct inode **ret_inode);
+int gofer_tmpfile(struct inode *dir, uint32_t mode, const struct cred *cred,
+		struct inode **ret_inode);
 int gofer_link(struct inode *dir, const char *name, struct inode *target);
 int gofer_unlink(struct inode *dir, const char *name, struct inode *victim);
 int gofer_rmdir(struct inode *dir, const char *name, struct inode *victim);

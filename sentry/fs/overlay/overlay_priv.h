@@ -85,14 +85,19 @@ NODISCARD int overlay_copy_up(struct overlay_inode *o, uint64_t size_max);
 
 /* dir.c */
 int overlay_lookup(struct inode *dir, const char *name, const char *rest, struct inode **ret_inode);
-int overlay_create(struct inode *dir, const char *name, uint32_t mode, const struct cred *cred, struct inode **ret_inode);
-int overlay_mkdir(struct inode *dir, const char *name, uint32_t mode, const struct cred *cred, struct inode **ret_inode);
-int overlay_mknod(struct inode *dir, const char *name, uint32_t mode, dev_t rdev, const struct cred *cred, struct inode **ret_inode);
-int overlay_symlink(struct inode *dir, const char *name, const char *target, const struct cred *cred, struct inode **ret_inode);
+int overlay_create(struct inode *dir, const char *name, uint32_t mode, const struct cred *cred,
+		struct inode **ret_inode);
+int overlay_mkdir(struct inode *dir, const char *name, uint32_t mode, const struct cred *cred,
+		struct inode **ret_inode);
+int overlay_mknod(struct inode *dir, const char *name, uint32_t mode, dev_t rdev,
+		const struct cred *cred, struct inode **ret_inode);
+int overlay_symlink(struct inode *dir, const char *name, const char *target,
+		const struct cred *cred, struct inode **ret_inode);
 int overlay_link(struct inode *dir, const char *name, struct inode *target);
 int overlay_unlink(struct inode *dir, const char *name, struct inode *victim);
 int overlay_rmdir(struct inode *dir, const char *name, struct inode *victim);
-int overlay_tmpfile(struct inode *dir, uint32_t mode, const struct cred *cred, struct inode **ret_inode);
+int overlay_tmpfile(struct inode *dir, uint32_t mode, const struct cred *cred,
+		struct inode **ret_inode);
 
 /* rename.c */
 int overlay_rename(struct inode *old_dir, const char *old_name, struct inode *inode,
@@ -105,7 +110,8 @@ NODISCARD int upper_find(struct overlay_inode *dir, const char *name, struct ino
 NODISCARD int whiteout_remove(struct overlay_inode *dir, const char *name);
 NODISCARD int whiteout_make(struct overlay_inode *dir, const char *name);
 /* Does the name of o in dir cover an entry of the lower directory? 1, 0 or -errno. */
-NODISCARD int name_hides(struct overlay_inode *dir, const char *name, const struct overlay_inode *o);
+NODISCARD int name_hides(struct overlay_inode *dir, const char *name,
+		const struct overlay_inode *o);
 /* One name of o went away: its link count, and its pin with the last. */
 void overlay_lost_name(struct overlay_inode *o);
 /* dir's attributes follow those of its upper directory. */

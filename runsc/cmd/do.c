@@ -4,11 +4,15 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 
+#include "platform/base/log.h"
 #include "runsc/cmd/cmd.h"
 #include "runsc/oci/template.h"
+#include "runsc/sandbox/destroy.h"
 #include "runsc/sandbox/sandbox.h"
 
 extern char **environ;
+
+#define ID_PREFIX "runsc-do-"
 
 struct do_values {
 	const char *root, *cwd, *uid_map, *gid_map;
@@ -60,7 +64,8 @@ static char *make_config(const struct do_values *v, char **operands, struct erro
 				      .hostname = "runsc",
 				      .terminal = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO) &&
 						  isatty(STDERR_FILENO),
-				      .all_capabilities = true };
+				      .all_capabilities = true,
+				      .shared_pids = true };
 	char host[256] = "";
 	json_t *spec;
 	char *text = NULL;
@@ -96,6 +101,25 @@ static void clean_environment(void)
 	environ[kept] = NULL;
 }
 
+/* A `do` that was killed has ended its sandbox but not its state, and nobody knows its id. */
+static void sweep(const struct config *config)
+{
+	struct strings ids;
+	struct error ignored;
+
+	if (container_list(config, &ids, &ignored))
+		return;
+	for (size_t i = 0; i < ids.count; i++) {
+		AUTO(container_free) struct container *c = NULL;
+
+		if (!strncmp(ids.v[i], ID_PREFIX, strlen(ID_PREFIX)) &&
+		    !container_load(config, ids.v[i], false, &c, &ignored) && !process_alive(c->creator) &&
+		    container_destroy(c, true, &ignored))
+			log_warn("%s", ignored.text);
+	}
+	strings_fini(&ids);
+}
+
 int cmd_do(struct config *config, const void *values, int count, char **operands,
 	   struct error *err)
 {
@@ -111,7 +135,8 @@ int cmd_do(struct config *config, const void *values, int count, char **operands
 		return -1;
 	if (getrandom(&random, sizeof(random), 0) < 0)
 		random = (uint64_t)now_ms();
-	id = xasprintf("runsc-do-%d-%08x", (int)getpid(), (unsigned int)random);
+	sweep(config);
+	id = xasprintf(ID_PREFIX "%d-%08x", (int)getpid(), (unsigned int)random);
 	args.id = id;
 	args.config_text = text;
 	return run_foreground(config, &args, err);

@@ -70,10 +70,10 @@ static json_t *linux_json(const struct template_args *args)
 					"/proc/scsi",	      NULL };
 	static char *const readonly[] = { "/proc/bus", "/proc/fs",	       "/proc/irq",
 					  "/proc/sys", "/proc/sysrq-trigger", NULL };
-	static const char *const kinds[] = { "pid", "ipc", "uts", "mount" };
+	static const char *const kinds[] = { "ipc", "uts", "mount", "pid" };
 	json_t *object = json_object(), *namespaces = json_array();
 
-	for (size_t i = 0; i < ARRAY_COUNT(kinds); i++)
+	for (size_t i = 0; i < ARRAY_COUNT(kinds) - args->shared_pids; i++)
 		json_array_append_new(namespaces, json_pack("{s:s}", "type", kinds[i]));
 	json_array_append_new(namespaces, args->net_path ? json_pack("{s:s, s:s}", "type", "network", "path",
 								     args->net_path) :

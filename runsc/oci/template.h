@@ -17,6 +17,7 @@ struct template_args {
 	bool all_capabilities;
 	bool masked; /* the masked and read-only paths that engines use */
 	bool rootless;
+	bool shared_pids; /* no pid namespace: signals end the program although it is the first */
 };
 
 /* A new reference, or NULL when some text is not UTF-8. */

@@ -154,7 +154,9 @@ int control_create(struct urpc_request *req, const Urpc__Container *arg, Urpc__E
 	err = make_user_ns(arg, &user_ns);
 	if (err < 0)
 		return urpc_fail(req, -EINVAL, "user namespace: %s", strerror(-err));
-	pid_ns = pid_ns_new(user_ns, root_pid_ns);
+	/* Without a namespace of its own the first process is no init that signals spare. */
+	pid_ns = !arg->namespaces || arg->namespaces->pid ? pid_ns_new(user_ns, root_pid_ns) :
+							    pid_ns_get(root_pid_ns);
 	err = pid_ns ? create_in(req, arg, user_ns, pid_ns) : -ENOMEM;
 	if (pid_ns)
 		pid_ns_put(pid_ns);

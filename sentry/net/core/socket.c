@@ -17,7 +17,7 @@ STATE_DESC(socket, S_NOSAVE(socket, refs, "recounted"), S_NOSAVE(socket, ops, "b
 	   S_REF(socket, 4, net, net_ns), S_NOSAVE(socket, waitq, "waiters register again"),
 	   S_NOSAVE(socket, mu, "unheld at a safe point"), S_VAL(socket, 5, recv_timeout_ns),
 	   S_VAL(socket, 6, send_timeout_ns), S_VAL(socket, 7, sndbuf), S_VAL(socket, 8, rcvbuf),
-	   S_VAL(socket, 9, priority), S_VAL(socket, 10, mark), 
+	   S_VAL(socket, 9, priority), S_VAL(socket, 10, mark),
 	   S_VAL(socket, 12, error), S_VAL(socket, 13, reuse_addr), S_VAL(socket, 14, reuse_port),
 	   S_VAL(socket, 15, keepalive), S_VAL(socket, 16, broadcast), S_VAL(socket, 17, oob_inline),
 	   S_VAL(socket, 18, pass_cred), S_VAL(socket, 19, timestamp), S_VAL(socket, 20, dont_route),

@@ -9,6 +9,7 @@
 #include <linux/tcp.h>
 #include <linux/udp.h>
 #include <poll.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -32,11 +33,19 @@ struct host_sock {
 	int fd;	      /* const */
 	bool watched; /* s.mu */
 	struct host_watch watch;
+	/* The notifier's first report repeats what was there before anybody waited. It is dropped when all of it
+	 * was told to the guest (told) and no transfer was made since (moved), so that an edge-triggered
+	 * epoll does not see an edge where none was. */
+	_Atomic bool first_report;
+	_Atomic uint32_t told;
+	_Atomic bool moved;
 };
 
 STATE_DESC(host_sock, S_EMBED(host_sock, 1, s, socket),
 	   S_NOSAVE(host_sock, fd, "connections do not survive; listeners are opened again"),
-	   S_NOSAVE(host_sock, watched, "watched again"), S_NOSAVE(host_sock, watch, "watched again"));
+	   S_NOSAVE(host_sock, watched, "watched again"), S_NOSAVE(host_sock, watch, "watched again"),
+	   S_NOSAVE(host_sock, first_report, "watched again"), S_NOSAVE(host_sock, told, "watched again"),
+	   S_NOSAVE(host_sock, moved, "watched again"));
 
 static const struct socket_ops host_ops;
 
@@ -47,7 +56,11 @@ static struct host_sock *host_of(struct socket *s)
 
 static void host_ready(struct host_watch *w, uint32_t events)
 {
-	waitq_wake(&container_of(w, struct host_sock, watch)->s.waitq, events);
+	struct host_sock *h = container_of(w, struct host_sock, watch);
+
+	if (atomic_exchange(&h->first_report, false) && !(events & ~h->told) && !h->moved)
+		return;
+	waitq_wake(&h->s.waitq, events);
 }
 
 /* A socket object around fd, which it takes over on success. */
@@ -78,7 +91,7 @@ static int host_protocol(int family, int type, int *protocol)
 		return *protocol == IPPROTO_TCP ? 0 : -EPROTONOSUPPORT;
 	case SOCK_DGRAM:
 		*protocol = *protocol ? *protocol : IPPROTO_UDP;
-		return *protocol == IPPROTO_UDP || *protocol == icmp ? 0 : -EPROTONOSUPPORT;
+		return *protocol == IPPROTO_UDP || *protocol == IPPROTO_UDPLITE || *protocol == icmp ? 0 : -EPROTONOSUPPORT;
 	case SOCK_RAW:
 		return -EPERM; /* no raw packets from a sandbox */
 	default:
@@ -196,6 +209,7 @@ static int host_sock_accept(struct socket *s, struct socket **ret_socket)
 
 	if (s->type != SOCK_STREAM)
 		return -EOPNOTSUPP;
+	host_of(s)->moved = true;
 	fd = host_accept(host_of(s)->fd);
 	if (fd < 0)
 		return fd;
@@ -316,6 +330,7 @@ static int64_t host_sock_send(struct socket *s, struct sock_msg *m)
 	mh.msg_iovlen = pin.count;
 	mh.msg_control = m->control->other;
 	mh.msg_controllen = m->control->other_size;
+	h->moved = true;
 	ret = host_sendmsg(h->fd, &mh, (int)(m->flags & SEND_FLAGS));
 	if (bounce)
 		free(bounce);
@@ -359,6 +374,7 @@ static int64_t host_sock_recv(struct socket *s, struct sock_msg *m)
 	}
 	mh.msg_control = control;
 	mh.msg_controllen = sizeof(control);
+	h->moved = true;
 	ret = host_recvmsg(h->fd, &mh, (int)(m->flags & RECV_FLAGS));
 	moved = MIN(ret, (int64_t)pin.size);
 	if (bounce && moved > 0 && uio_write(m->uio, bounce, (size_t)moved) != moved)
@@ -425,7 +441,15 @@ static int host_sock_getsockopt(struct socket *s, int level, int name, void *val
 
 static uint32_t host_sock_poll(struct socket *s, uint32_t events)
 {
-	return host_poll_fd(host_of(s)->fd, events);
+	struct host_sock *h = host_of(s);
+	uint32_t ready;
+
+	if (!h->first_report)
+		return host_poll_fd(h->fd, events);
+	h->moved = false;
+	ready = host_poll_fd(h->fd, events);
+	h->told = ready;
+	return ready;
 }
 
 static void host_will_wait(struct socket *s)
@@ -436,6 +460,8 @@ static void host_will_wait(struct socket *s)
 	mutex_lock_nested(&s->mu);
 	add = !h->watched;
 	h->watched = true;
+	if (add)
+		h->first_report = true;
 	mutex_unlock(&s->mu);
 	/* Refused only when the host is out of memory: then waits end by their timeouts. */
 	if (add && notifier_add(&h->watch, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI) < 0)

@@ -108,10 +108,14 @@ struct inode_ops {
 	 * locks held. Default: yes. */
 	int (*revalidate)(struct inode *dir, const char *name, struct inode *inode);
 	/* Defaults of all that change a directory: -EPERM. mode includes the type and is past the umask. */
-	int (*create)(struct inode *dir, const char *name, uint32_t mode, const struct cred *cred, struct inode **ret_inode);
-	int (*mkdir)(struct inode *dir, const char *name, uint32_t mode, const struct cred *cred, struct inode **ret_inode);
-	int (*mknod)(struct inode *dir, const char *name, uint32_t mode, dev_t rdev, const struct cred *cred, struct inode **ret_inode);
-	int (*symlink)(struct inode *dir, const char *name, const char *target, const struct cred *cred, struct inode **ret_inode);
+	int (*create)(struct inode *dir, const char *name, uint32_t mode, const struct cred *cred,
+		      struct inode **ret_inode);
+	int (*mkdir)(struct inode *dir, const char *name, uint32_t mode, const struct cred *cred,
+		     struct inode **ret_inode);
+	int (*mknod)(struct inode *dir, const char *name, uint32_t mode, dev_t rdev, const struct cred *cred,
+		     struct inode **ret_inode);
+	int (*symlink)(struct inode *dir, const char *name, const char *target, const struct cred *cred,
+		       struct inode **ret_inode);
 	int (*link)(struct inode *dir, const char *name, struct inode *target);
 	int (*unlink)(struct inode *dir, const char *name, struct inode *victim);
 	int (*rmdir)(struct inode *dir, const char *name, struct inode *victim);
@@ -132,7 +136,8 @@ struct inode_ops {
 	void (*getattr)(struct inode *i, struct kstat *st);
 	/* Applies checked changes (mode, uid, gid, size, times); i->mu held. Updates the inode's fields itself
 	 * (inode_apply_attr). ATTR_ATIME and ATTR_MTIME come with times, *_NOW only in addition to them;
-	 * ATTR_CTIME is always set: ctime becomes now. Default: -EPERM. Truncation must call mappable_invalidate after releasing what translate takes. */
+	 * ATTR_CTIME is always set: ctime becomes now. Default: -EPERM. Truncation
+	 * must call mappable_invalidate after releasing what translate takes. */
 	int (*setattr)(struct inode *i, const struct kattr *attr);
 	/* Completes a file being opened: f->inode, path, flags, cred are set, f->ops is inode->fops; may set
 	 * f->ops and f->data. No locks held. Not called for O_PATH. Default: nothing. For S_IFIFO, S_IFCHR

@@ -6,7 +6,9 @@
 
 #define MOUNTS_MAX 100000u
 /* Flags of a mount, as against those of its superblock. */
-#define MOUNT_FLAGS (MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | MS_NODIRATIME | MS_RELATIME | MS_STRICTATIME | MS_NOSYMFOLLOW)
+#define MOUNT_FLAGS                                                                                \
+	(MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | MS_NODIRATIME | MS_RELATIME |  \
+	 MS_STRICTATIME | MS_NOSYMFOLLOW)
 
 struct mnt_ns {
 	struct refcount refs;

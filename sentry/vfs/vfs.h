@@ -137,8 +137,10 @@ NODISCARD int vfs_statfs(const struct path *p, struct kstatfs *ret_statfs);
 /* mask of MAY_READ 4, MAY_WRITE 2, MAY_EXEC 1 (access(2) bits). */
 NODISCARD int inode_permission(struct inode *inode, const struct cred *cred, unsigned mask);
 NODISCARD int path_permission(const struct path *p, const struct cred *cred, unsigned mask);
-NODISCARD int64_t vfs_getxattr(const struct path *p, const struct cred *cred, const char *name, void *buf, size_t size);
-NODISCARD int vfs_setxattr(const struct path *p, const struct cred *cred, const char *name, const void *buf, size_t size, int flags);
+NODISCARD int64_t vfs_getxattr(const struct path *p, const struct cred *cred, const char *name, void *buf,
+			       size_t size);
+NODISCARD int vfs_setxattr(const struct path *p, const struct cred *cred, const char *name, const void *buf,
+			   size_t size, int flags);
 NODISCARD int64_t vfs_listxattr(const struct path *p, const struct cred *cred, char *buf, size_t size);
 NODISCARD int vfs_removexattr(const struct path *p, const struct cred *cred, const char *name);
 /* The text of a place as seen from root (getcwd, /proc/PID/fd). Writes at most size bytes with NUL and

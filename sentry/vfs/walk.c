@@ -176,7 +176,8 @@ int lookup_locked(struct dentry *dir, const char *name, size_t len, uint32_t has
 		if (!dir->inode->ops->lookup)
 			return -ENOTDIR;
 		r = dir->inode->ops->lookup(dir->inode, name, "", &inode);
-		if (r < 0 && r != -ENOENT)
+		/* Trees that nobody can add names to do not know negatives: mkdir("/proc/x") is ENOENT. */
+		if (r < 0 && (r != -ENOENT || dir->sb->no_dcache))
 			return r;
 		d = dcache_add(dir, name, len, hash, r < 0 ? NULL : inode);
 		if (!d)

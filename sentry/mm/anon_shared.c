@@ -10,6 +10,7 @@
 #include "sentry/state/desc.h"
 
 enum { BLOCK = 2 << 20 };
+#define SIZE_MAX_SHARED (16ull << 40) /* bounds the table of blocks */
 
 struct anon_shared {
 	struct mappable mappable;
@@ -88,8 +89,10 @@ static const struct mappable_ops anon_shared_ops = {
 int anon_shared_new(uint64_t size, struct mappable **ret_mappable)
 {
 	uint64_t count = (size + BLOCK - 1) / BLOCK;
-	struct anon_shared *s = calloc(1, sizeof(*s) + count * sizeof(s->block[0]));
+	struct anon_shared *s = NULL;
 
+	if (size <= SIZE_MAX_SHARED)
+		s = calloc(1, sizeof(*s) + count * sizeof(s->block[0]));
 	if (!s)
 		return -ENOMEM;
 	mappable_init(&s->mappable, &anon_shared_ops);

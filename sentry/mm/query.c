@@ -14,7 +14,10 @@ static void vma_pages(struct mm *mm, const struct vma *v, struct vma_info *info)
 	GUARD(mutex, &mm->pmu);
 	for (p = pma_from(mm, v->start); p && p->start < v->end; p = pma_next(p)) {
 		uint64_t lo = MAX(p->start, v->start), hi = MIN(p->end, v->end);
-		int64_t n = resident_bytes(p->ff, p->offset + (lo - p->start), hi - lo, NULL);
+		/* what the host holds of a file, mapped or not, is not asked for: it would mostly be all */
+		int64_t n = p->flags & PMA_HOST ?
+				    (int64_t)(hi - lo) :
+				    resident_bytes(p->ff, p->offset + (lo - p->start), hi - lo, NULL);
 		uint64_t bytes = n < 0 ? 0 : (uint64_t)n;
 
 		info->rss += bytes;

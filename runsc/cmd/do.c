@@ -113,8 +113,8 @@ static void sweep(const struct config *config)
 		AUTO(container_free) struct container *c = NULL;
 
 		if (!strncmp(ids.v[i], ID_PREFIX, strlen(ID_PREFIX)) &&
-		    !container_load(config, ids.v[i], false, &c, &ignored) && !process_alive(c->creator) &&
-		    container_destroy(c, true, &ignored))
+		    !container_load(config, ids.v[i], false, &c, &ignored) && c->creator.pid &&
+		    !process_alive(c->creator) && container_destroy(c, true, &ignored))
 			log_warn("%s", ignored.text);
 	}
 	strings_fini(&ids);

@@ -12,6 +12,7 @@
 #include <sys/time.h>
 #include <time.h>
 
+#include "platform/base/log.h"
 #include "runsc/config/version.h"
 #include "runsc/sandbox/destroy.h"
 
@@ -256,18 +257,29 @@ static int make_dir(const struct config *config, struct container *c, struct err
 	return 0;
 }
 
+/* Removes what a create left that was killed together with its janitor. */
+static void remove_unfinished(const struct config *config, const char *id)
+{
+	AUTO(container_free) struct container *c = NULL;
+	struct error ignored;
+
+	if (container_load(config, id, false, &c, &ignored) || c->status != STATUS_CREATING ||
+	    process_alive(c->creator) || container_lock(c, &ignored))
+		return;
+	/* before the lock it may have been one that just began */
+	if (c->status == STATUS_CREATING && !process_alive(c->creator) &&
+	    container_destroy(c, true, &ignored))
+		log_warn("%s", ignored.text);
+}
+
 int container_make(const struct config *config, const char *id, struct container **ret,
 		   struct error *err)
 {
 	AUTO(container_free) struct container *c = NULL;
-	AUTO(container_free) struct container *old = NULL;
-	struct error ignored;
 
 	if (container_check_id(id, err))
 		return -1;
-	if (!container_load(config, id, false, &old, &ignored) && old->status == STATUS_CREATING &&
-	    !process_alive(old->creator) && container_destroy(old, true, &ignored))
-		return error_set(err, "container with given ID already exists: %s", id);
+	remove_unfinished(config, id);
 	c = container_new(config, id);
 	if (make_dir(config, c, err) || container_lock(c, err))
 		return -1;

@@ -117,9 +117,9 @@ int container_save(const struct container *c, struct error *err)
 				  "status", status_names[c->status], "bundle", c->bundle ? c->bundle : "",
 				  "rootfs", c->rootfs ? c->rootfs : "", "created",
 				  c->created ? c->created : "", "owner", c->owner ? c->owner : "",
-				  "creator", process_json(c->creator), "sentry", process_json(c->sentry), "gofer", process_json(c->gofer),
-				  "cgroups", list_json(&c->cgroups), "annotations",
-				  list_json(&c->annotations));
+				  "creator", process_json(c->creator), "sentry",
+				  process_json(c->sentry), "gofer", process_json(c->gofer), "cgroups",
+				  list_json(&c->cgroups), "annotations", list_json(&c->annotations));
 	int ret;
 
 	text = state ? json_dumps(state, JSON_INDENT(1)) : NULL;

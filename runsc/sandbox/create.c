@@ -242,44 +242,53 @@ static const char *choose_network(const struct creation *cr, struct spawn_args *
 	return "none";
 }
 
-static int spawn_sentry(struct creation *cr, struct error *err)
-{
-	const struct config *config = cr->config;
-	AUTO(mem_free) char *path = spawn_find("runsc-sentry", err);
-	AUTO(fd_close) int log_fd = helper_log(cr, "boot");
-	AUTO(fd_close) int ready = -1;
-	AUTO(fd_close) int death = -1;
-	AUTO(fd_close) int exit_out = -1;
-	int pair[2], fds[8], ret;
-	struct spawn_args args = { .path = path, .fds = fds, .stderr_fd = log_fd };
-	char oom_score[16];
+/* The program's ends of its pipes. */
+struct sentry_pipes {
+	int ready, death, exit;
+};
 
-	if (!path)
-		return -1;
+static int make_sentry_pipes(struct creation *cr, struct sentry_pipes *p, struct error *err)
+{
+	int pair[2];
+
 	if (make_pipe(pair))
 		return error_errno(err, errno, "cannot make a pipe");
 	cr->live->sentry.ready_fd = pair[0];
-	args.ready_fd = ready = pair[1];
+	p->ready = pair[1];
 	if (make_pipe(pair))
 		return error_errno(err, errno, "cannot make a pipe");
-	death = pair[0];
+	p->death = pair[0];
 	cr->live->death_fd = pair[1];
-	if (cr->args->foreground) {
-		if (make_pipe(pair))
-			return error_errno(err, errno, "cannot make a pipe");
-		cr->live->exit_fd = pair[0];
-		exit_out = pair[1];
-	} else {
-		exit_out = container_open_exit_file(cr->c, err);
-		if (exit_out < 0)
-			return -1;
+	if (!cr->args->foreground) {
+		p->exit = container_open_exit_file(cr->c, err);
+		return p->exit < 0 ? -1 : 0;
 	}
-	args.new_user = config->rootless;
+	if (make_pipe(pair))
+		return error_errno(err, errno, "cannot make a pipe");
+	cr->live->exit_fd = pair[0];
+	p->exit = pair[1];
+	return 0;
+}
+
+static int run_sentry(struct creation *cr, const char *path, const struct sentry_pipes *p,
+		      struct error *err)
+{
+	const struct config *config = cr->config;
+	AUTO(fd_close) int log_fd = helper_log(cr, "boot");
+	int fds[] = { cr->control_fd, p->ready, p->death, p->exit, -1 }, ret;
+	struct spawn_args args = { .path = path,
+				   .fds = fds,
+				   .fd_count = 4,
+				   .stderr_fd = log_fd,
+				   .ready_fd = p->ready,
+				   .new_user = config->rootless };
+	char oom_score[16];
+
 	add_arg(&args.argv, "runsc-sentry", NULL);
 	add_number(&args.argv, "--control-fd", cr->control_fd);
-	add_number(&args.argv, "--ready-fd", ready);
-	add_number(&args.argv, "--death-fd", death);
-	add_number(&args.argv, "--exit-fd", exit_out);
+	add_number(&args.argv, "--ready-fd", p->ready);
+	add_number(&args.argv, "--death-fd", p->death);
+	add_number(&args.argv, "--exit-fd", p->exit);
 	add_arg(&args.argv, "--platform", config->platform);
 	add_arg(&args.argv, "--network", choose_network(cr, &args));
 	add_log_args(cr, &args.argv, log_fd);
@@ -296,14 +305,24 @@ static int spawn_sentry(struct creation *cr, struct error *err)
 		snprintf(oom_score, sizeof(oom_score), "%d", cr->spec.process.oom_score_adj);
 		args.oom_score_adj = oom_score;
 	}
-	fds[args.fd_count++] = cr->control_fd;
-	fds[args.fd_count++] = ready;
-	fds[args.fd_count++] = death;
-	fds[args.fd_count++] = exit_out;
 	if (log_fd >= 0)
 		fds[args.fd_count++] = log_fd;
 	ret = spawn_helper(&args, &cr->live->sentry, err);
 	strings_fini(&args.argv);
+	return ret;
+}
+
+static int spawn_sentry(struct creation *cr, struct error *err)
+{
+	AUTO(mem_free) char *path = spawn_find("runsc-sentry", err);
+	struct sentry_pipes pipes = { -1, -1, -1 };
+	int ret = path ? make_sentry_pipes(cr, &pipes, err) : -1;
+
+	if (!ret)
+		ret = run_sentry(cr, path, &pipes, err);
+	fd_close(pipes.ready);
+	fd_close(pipes.death);
+	fd_close(pipes.exit);
 	return ret;
 }
 

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <string.h>
 
+#include "platform/base/log.h"
 #include "runsc/cmd/cmd.h"
 #include "runsc/oci/names.h"
 #include "runsc/sandbox/control.h"
@@ -65,6 +66,9 @@ int cmd_kill(struct config *config, const void *values, int count, char **operan
 		return control_signal(c, signo, (int)v->pid, URPC__SIGNAL_ARGS__MODE__PROCESS, err);
 	/* with init everything ends: no need to ask a sentry that may not answer */
 	if (signo == SIGKILL) {
+		/* a full disk must not save it */
+		if (container_note_exit(c, SIGKILL, err))
+			log_warn("%s", err->text);
 		process_kill(c->sentry, SIGKILL);
 		return 0;
 	}

@@ -74,15 +74,19 @@ int cmd_start(struct config *config, const void *values, int count, char **opera
 }
 
 /* What became of a sandbox that ended without giving an exit status. */
-static int status_of_dead(struct sandbox_live *live, struct error *err)
+static int status_of_dead(const struct container *c, struct sandbox_live *live, struct error *err)
 {
-	int status = live->sentry.pid ? wait_child(live->sentry.pid) : -1;
+	int status = live->sentry.pid ? wait_child(live->sentry.pid) : -1, noted;
 
 	live->sentry.pid = 0;
-	/* `kill ID KILL` and the host's out-of-memory killer end the sandbox itself */
-	if (status >= 0 && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
-		return EXIT_SIGNAL_BASE + SIGKILL;
-	return err->exit_code ? -1 : error_set(err, "the sandbox ended without an exit status");
+	/* `kill ID KILL` ends the sandbox itself, and says so */
+	if (container_exit_status(c, &noted))
+		return exit_code_of(noted);
+	if (status >= 0 && WIFSIGNALED(status))
+		return error_set_code(err, EXIT_SIGNAL_BASE + WTERMSIG(status),
+				      "the sandbox of %s was killed by signal %d from outside", c->id,
+				      WTERMSIG(status));
+	return -1;
 }
 
 static int watch(struct container *c, struct sandbox_live *live, int signal_fd, struct error *err)
@@ -95,7 +99,7 @@ static int watch(struct container *c, struct sandbox_live *live, int signal_fd, 
 	bool died;
 	int status = foreground_run(&f, &died, err);
 
-	return died ? status_of_dead(live, err) : exit_code_of(status);
+	return died ? status_of_dead(c, live, err) : exit_code_of(status);
 }
 
 /* Foreground: with keep the container stays as stopped. */

@@ -385,6 +385,14 @@ int container_open_exit_file(const struct container *c, struct error *err)
 	return fd >= 0 ? fd : error_errno(err, errno, "cannot make %s/" EXIT_FILE, c->dir);
 }
 
+int container_note_exit(const struct container *c, int status, struct error *err)
+{
+	AUTO(fd_close) int fd = container_open_exit_file(c, err);
+	int ret = fd < 0 ? -1 : write_all(fd, &status, sizeof(status));
+
+	return fd >= 0 && ret ? error_errno(err, -ret, "cannot write %s/" EXIT_FILE, c->dir) : ret;
+}
+
 bool container_exit_status(const struct container *c, int *ret_status)
 {
 	size_t size;

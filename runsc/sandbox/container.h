@@ -59,6 +59,8 @@ DEFINE_AUTO(container_free, struct container *)
 
 /* ROOT/ID/exit-status takes the wait status of init as 4 bytes; the sentry holds it open for that. */
 int container_open_exit_file(const struct container *c, struct error *err);
+/* Notes the wait status of an init that is killed with its sandbox. */
+int container_note_exit(const struct container *c, int status, struct error *err);
 /* Whether init has ended with a status that was told. */
 bool container_exit_status(const struct container *c, int *ret_status);
 /*

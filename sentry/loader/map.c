@@ -52,7 +52,7 @@ static int map_segment(struct mm *mm, const struct loader_map_args *a, struct fi
 				 .size = file_pages,
 				 .offset = s->file_offset - pad,
 				 .prot = s->prot,
-				 .flags = MAP_PRIVATE | MAP_FIXED,
+				 .flags = MAP_PRIVATE | MAP_FIXED | MAP_DENYWRITE,
 				 .file = f,
 				 .limits = a->limits };
 	int64_t r;

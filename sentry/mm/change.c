@@ -209,7 +209,7 @@ static int64_t move_vma(struct mm *mm, struct vma *v, uint64_t to, uint64_t new_
 	}
 	n = vma_merge(mm, n);
 	if (n->flags & VMA_LOCKED)
-		(void)!fault_range_locked(mm, to, to + new_size, false);
+		(void)!fault_range_locked(mm, to, to + new_size, false, true);
 	return (int64_t)to;
 }
 
@@ -224,14 +224,15 @@ static int grow_allowed(struct mm *mm, const struct vma *v, uint64_t more, const
 	return 0;
 }
 
-static int64_t remap_fixed(struct mm *mm, uint64_t old_addr, uint64_t old_size, uint64_t new_size, uint64_t new_addr)
+/* The checks of MREMAP_FIXED that come before any look at mappings. */
+static int check_fixed(uint64_t old_addr, uint64_t old_size, uint64_t new_size, uint64_t new_addr)
 {
-	if (new_addr % PAGE || new_addr < mm_platform_ops->min_addr || new_addr > mm_platform_ops->max_addr ||
+	if (new_addr % PAGE || new_addr > mm_platform_ops->max_addr ||
 	    new_size > mm_platform_ops->max_addr - new_addr)
 		return -EINVAL;
 	if (new_addr < old_addr + old_size && old_addr < new_addr + new_size)
 		return -EINVAL;
-	return unmap_locked(mm, new_addr, new_addr + new_size);
+	return new_addr < mm_platform_ops->min_addr ? -EPERM : 0;
 }
 
 static int64_t mremap_locked(struct mm *mm, uint64_t old_addr, uint64_t old_size, uint64_t new_size,
@@ -247,7 +248,9 @@ static int64_t mremap_locked(struct mm *mm, uint64_t old_addr, uint64_t old_size
 		return -EINVAL;
 	if (!old_size && (!(v->flags & VMA_SHARED) || !(flags & MREMAP_MAYMOVE)))
 		return -EINVAL;
-	if (old_size > v->end - old_addr)
+	/* shrinking in place may reach over several mappings, everything else stays within one */
+	if ((new_size > old_size || (flags & (MREMAP_FIXED | MREMAP_DONTUNMAP))) &&
+	    MIN(old_size, new_size) > v->end - old_addr)
 		return -EFAULT;
 	if (vma_range_sealed(mm, old_addr, old_addr + MAX(old_size, (uint64_t)1)) ||
 	    ((flags & MREMAP_FIXED) && vma_range_sealed(mm, new_addr, new_addr + new_size)))
@@ -258,7 +261,7 @@ static int64_t mremap_locked(struct mm *mm, uint64_t old_addr, uint64_t old_size
 			return r;
 	}
 	if (flags & MREMAP_FIXED) {
-		r = remap_fixed(mm, old_addr, old_size, new_size, new_addr);
+		r = unmap_locked(mm, new_addr, new_addr + new_size);
 		if (r < 0)
 			return r;
 	}
@@ -271,15 +274,17 @@ static int64_t mremap_locked(struct mm *mm, uint64_t old_addr, uint64_t old_size
 	v = vma_find(mm, old_addr);
 	if (!v)
 		return -EFAULT;
+	if (old_size == new_size && !(flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)))
+		return (int64_t)old_addr;
+	if (old_size > v->end - old_addr)
+		return -EFAULT;
 	if (!(flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)) && old_size) {
-		if (old_size == new_size)
-			return (int64_t)old_addr;
 		if (old_addr + old_size == v->end && new_size <= mm_platform_ops->max_addr - old_addr &&
 		    vma_range_free(mm, v->end, old_addr + new_size)) {
 			vma_resize(v, v->start, old_addr + new_size);
 			v = vma_merge(mm, v);
 			if (v->flags & VMA_LOCKED)
-				(void)!fault_range_locked(mm, old_addr, old_addr + new_size, false);
+				(void)!fault_range_locked(mm, old_addr, old_addr + new_size, false, true);
 			else if (new_size - old_size <= 2 << 20)
 				map_ahead_locked(mm, v);
 			return (int64_t)old_addr;
@@ -331,6 +336,12 @@ int64_t mm_mremap(struct mm *mm, uint64_t old_addr, uint64_t old_size, uint64_t 
 		return (flags & MREMAP_FIXED) ? -EINVAL : -ENOMEM;
 	if (old_addr > mm_platform_ops->max_addr || old_size > mm_platform_ops->max_addr - old_addr)
 		return -EFAULT;
+	if (flags & MREMAP_FIXED) {
+		int err = check_fixed(old_addr, old_size, new_size, new_addr);
+
+		if (err < 0)
+			return err;
+	}
 	GUARD(mm, mm);
 	return mremap_locked(mm, old_addr, old_size, new_size, flags, new_addr, limits);
 }
@@ -411,9 +422,11 @@ static int advise_vma(struct mm *mm, struct vma *v, uint64_t start, uint64_t end
 		return 0;
 	case ADV_POPULATE_READ:
 	case ADV_POPULATE_WRITE:
-		if (!(v->prot & (advice == ADV_POPULATE_READ ? PROT_ALL : PROT_WRITE)))
+		if (!(v->prot & (advice == ADV_POPULATE_READ ? PROT_READ : PROT_WRITE)))
 			return -EINVAL;
-		return fault_range_locked(mm, start, end, true) < 0 ? -EFAULT : 0;
+		return fault_range_locked(mm, start, end, true, advice == ADV_POPULATE_WRITE) < 0 ? -EFAULT : 0;
+	case ADV_COLLAPSE: /* no huge pages */
+		return -EINVAL;
 	case ADV_COLD:
 	case ADV_PAGEOUT:
 		return v->flags & VMA_LOCKED ? -EINVAL : 0;
@@ -544,14 +557,16 @@ int mm_madvise(struct mm *mm, uint64_t addr, uint64_t size, int advice)
 		err = mark_range(mm, addr, end, set, clear);
 		return err < 0 ? err : hole ? -ENOMEM : 0;
 	}
-	if (hole && (advice == ADV_POPULATE_READ || advice == ADV_POPULATE_WRITE))
-		return -ENOMEM;
+	at = addr;
 	for (v = vma_from(mm, addr); v && v->start < end; v = next) {
 		next = vma_next(v);
+		if (v->start > at && (advice == ADV_POPULATE_READ || advice == ADV_POPULATE_WRITE))
+			return -ENOMEM;
 		at = MAX(addr, v->start);
 		err = advise_vma(mm, v, at, MIN(end, v->end), advice);
 		if (err < 0)
 			return err;
+		at = v->end;
 	}
 	return hole ? -ENOMEM : 0;
 }

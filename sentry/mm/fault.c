@@ -197,15 +197,18 @@ static int break_sharing(struct mm *mm, struct pma *p, uint64_t addr)
 	return replace_frames(mm, p, lo, lo + n);
 }
 
-/* A write to a private mapping of a file: a copy of the page and some neighbours. pmu is held. */
+/*
+ * A write to a private mapping of a file: a copy of the page, and of some neighbours when it is a
+ * program's (other mappings show later writes to the file until they are written to). pmu is held.
+ */
 static int copy_private(struct mm *mm, struct vma *v, struct pma *p, uint64_t addr)
 {
 	uint64_t lo = MAX(p->start, ALIGN_DOWN(addr, (uint64_t)COPY_WINDOW));
 	uint64_t hi = MIN(p->end, ALIGN_DOWN(addr, (uint64_t)COPY_WINDOW) + COPY_WINDOW);
 	int err = pma_reserve(mm, 3);
 
-	lo = MAX(lo, v->start);
-	hi = MIN(hi, v->end);
+	lo = v->flags & VMA_IMAGE ? MAX(lo, v->start) : addr;
+	hi = v->flags & VMA_IMAGE ? MIN(hi, v->end) : addr + PAGE;
 	if (err == 0)
 		err = replace_frames(mm, p, lo, hi);
 	if (err == -EFAULT && hi - lo > PAGE)
@@ -309,13 +312,16 @@ void map_resident(struct mm *mm, uint64_t start, uint64_t end, bool populate)
 	pma_merge_around(mm, start, end);
 }
 
-/* Makes all pages of [start, end) present (mlock, MAP_POPULATE), as far as the mappings allow. */
-int fault_range_locked(struct mm *mm, uint64_t start, uint64_t end, bool populate)
+/*
+ * Makes all pages of [start, end) present (mlock, MAP_POPULATE), as far as the mappings allow. copy: ends
+ * the sharing of private writable pages too. 0, or as fault_locked.
+ */
+int fault_range_locked(struct mm *mm, uint64_t start, uint64_t end, bool populate, bool copy)
 {
 	struct vma *v = vma_from(mm, start);
 
 	for (; v && v->start < end; v = vma_next(v)) {
-		bool write = (v->prot & PROT_WRITE) && !(v->flags & VMA_SHARED);
+		bool write = copy && (v->prot & PROT_WRITE) && !(v->flags & VMA_SHARED);
 		uint64_t at = MAX(start, v->start), next;
 
 		if (!(v->prot & (PROT_READ | PROT_WRITE | PROT_EXEC)))
@@ -351,7 +357,8 @@ void map_ahead_locked(struct mm *mm, struct vma *v)
 	if (!v->mappable ? size > AHEAD_ANON || (v->flags & VMA_SHARED) : size > AHEAD_FILE)
 		return;
 	for (uint64_t at = v->start; at < v->end; at = next) {
-		bool copy = v->mappable && !(v->flags & VMA_SHARED) && (v->prot & PROT_WRITE) && size <= AHEAD_COPY;
+		bool copy = (v->flags & (VMA_SHARED | VMA_IMAGE)) == VMA_IMAGE && (v->prot & PROT_WRITE) &&
+			    v->mappable && size <= AHEAD_COPY;
 
 		if (fault_locked(mm, v, at, copy ? WANT_WRITE : WANT_READ, &next) < 0)
 			break; /* its fault will tell */

@@ -121,6 +121,8 @@ static uint16_t flags_of(const struct mm *mm, const struct mm_map_args *a, bool 
 		flags |= VMA_LOCKED;
 	if (a->flags & MAP_NORESERVE)
 		flags |= VMA_NORESERVE;
+	if (a->flags & MAP_DENYWRITE)
+		flags |= VMA_IMAGE;
 	return flags;
 }
 
@@ -173,7 +175,7 @@ static int64_t mmap_locked(struct mm *mm, const struct mm_map_args *a, uint64_t 
 		note_stack(mm, v, a->limits.stack);
 	v = vma_merge(mm, v);
 	if (a->precommit || ((v->flags & VMA_LOCKED) && !(mm->lock_future & MCL_ONFAULT)))
-		(void)!fault_range_locked(mm, (uint64_t)at, (uint64_t)at + size, true);
+		(void)!fault_range_locked(mm, (uint64_t)at, (uint64_t)at + size, true, true);
 	else
 		map_ahead_locked(mm, v);
 	return at;

@@ -24,6 +24,7 @@ enum vma_flags {
 	VMA_FRAMES = 128,    /* kernel-owned frames (vDSO): no faults, no remap, fork shares */
 	VMA_STACK = 256,
 	VMA_SEALED = 512,    /* mseal(2) */
+	VMA_IMAGE = 1024,    /* MAP_DENYWRITE: part of a program; nobody minds an early private copy */
 };
 
 /* A mapping. All fields: mm->mu; start, end, offset change only while user is not registered. */
@@ -165,7 +166,7 @@ void ops_flush(struct mm_ops *o);
 /* fault.c */
 enum fault_want { WANT_READ = 1, WANT_WRITE = 2, WANT_EXEC = 4 };
 NODISCARD int fault_locked(struct mm *mm, struct vma *v, uint64_t addr, unsigned int want, uint64_t *ret_end);
-int fault_range_locked(struct mm *mm, uint64_t start, uint64_t end, bool populate);
+int fault_range_locked(struct mm *mm, uint64_t start, uint64_t end, bool populate, bool copy);
 struct vma *fault_vma(struct mm *mm, uint64_t addr);
 void map_ahead_locked(struct mm *mm, struct vma *v);
 NODISCARD int copy_frames(struct frame_run *dst, struct frame_file *ff, uint64_t offset);

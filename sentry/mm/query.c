@@ -51,7 +51,7 @@ static bool describe(struct mm *mm, uint64_t addr, bool want_smaps, struct vma_i
 		return false;
 	*info = (struct vma_info){ .start = v->start,
 				   .end = v->end,
-				   .offset = v->file ? v->offset : 0,
+				   .offset = v->mappable ? v->offset : 0,
 				   .prot = v->prot,
 				   .flags = (uint32_t)(v->flags & VMA_SHARED ? MAP_SHARED : MAP_PRIVATE),
 				   .file = v->file ? mm_file_ops.get(v->file) : NULL,
@@ -158,6 +158,17 @@ static int mark_locked(struct mm *mm, uint64_t start, uint64_t end, bool lock)
 	return reached < end ? -ENOMEM : 0;
 }
 
+/* True when some mapping of the range allows nothing, so that its pages cannot be brought in. */
+static bool inaccessible(struct mm *mm, uint64_t start, uint64_t end)
+{
+	struct vma *v;
+
+	for (v = vma_from(mm, start); v && v->start < end; v = vma_next(v))
+		if (!(v->prot & (PROT_READ | PROT_WRITE | PROT_EXEC)))
+			return true;
+	return false;
+}
+
 static uint64_t bytes_not_locked(struct mm *mm, uint64_t start, uint64_t end)
 {
 	uint64_t sum = 0;
@@ -192,7 +203,8 @@ int mm_mlock(struct mm *mm, uint64_t addr, uint64_t size, bool lock, bool onfaul
 	if (lock && !capable && mm->locked_size + bytes_not_locked(mm, start, end) > limit)
 		return limit ? -ENOMEM : -EPERM;
 	err = mark_locked(mm, start, end, lock);
-	if (err == 0 && lock && !onfault && fault_range_locked(mm, start, end, true) < 0)
+	if (err == 0 && lock && !onfault &&
+	    (fault_range_locked(mm, start, end, true, true) < 0 || inaccessible(mm, start, end)))
 		err = -ENOMEM;
 	merge_all(mm);
 	return err;

@@ -160,7 +160,7 @@ static void test_map_and_copy(void)
 
 static void test_fork(void)
 {
-	struct mm *mm, *child, *grand;
+	struct mm *mm, *child = NULL, *grand = NULL;
 	uint64_t a, s;
 
 	CHECK(mm_new(&mm) == 0);
@@ -386,7 +386,7 @@ static void test_allocator(void)
 
 int main(void)
 {
-	struct platform *platform;
+	struct platform *platform = NULL;
 	struct memfile *mf;
 
 	host.ff = (struct frame_file){ .ops = &host_frame_ops, .host_file = true, .writable = true };

@@ -34,6 +34,18 @@ def descendants(pid):
     return found
 
 
+def below(pid, name):
+    """Descendants of pid that run the named program of ours."""
+    found = []
+    for child in descendants(pid):
+        try:
+            if os.path.basename(os.readlink("/proc/%d/exe" % child)) == name:
+                found.append(child)
+        except OSError:
+            pass
+    return found
+
+
 @case()
 def missing_bundle(env, root):
     expect_refused(env.runsc("run", "--bundle", env.dir + "/none", env.new_id()), "none")
@@ -180,8 +192,7 @@ def killed_sentry_under_run(env, root):
                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                start_new_session=True)
     assert process.stdout.readline() == b"ready\n"
-    sentry = [p for p in descendants(process.pid)
-              if os.path.basename(os.readlink("/proc/%d/exe" % p)) == "runsc-sentry"]
+    sentry = below(process.pid, "runsc-sentry")
     assert sentry, "no sentry below runsc"
     os.kill(min(sentry), signal.SIGKILL)
     _, err = process.communicate(timeout=10)
@@ -197,8 +208,7 @@ def killed_gofer(env, root):
                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                start_new_session=True)
     assert process.stdout.readline() == b"ready\n"
-    gofers = [p for p in descendants(process.pid)
-              if os.path.basename(os.readlink("/proc/%d/exe" % p)) == "runsc-gofer"]
+    gofers = below(process.pid, "runsc-gofer")
     assert gofers, "no gofer below runsc"
     for pid in gofers:
         try:

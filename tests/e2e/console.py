@@ -3,7 +3,6 @@ import fcntl
 import os
 import pty
 import select
-import signal
 import struct
 import subprocess
 import termios
@@ -90,21 +89,14 @@ def interactive_shell(env, root):
 
 @case()
 def window_size(env, root):
-    term = shell(env, root)
-    term.until("$ ")
-    term.say("stty size\r")
+    term = shell(env, root, ["/bin/sh", "-c", "stty size; trap 'echo winched; stty size' WINCH; echo set; "
+                             "while :; do sleep 0.05; done"])
     term.until("30 100")
-    term.until("$ ")
-    term.say("trap 'echo win''ched' WINCH; echo se''t\r")
     term.until("set")
     fcntl.ioctl(term.master, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 132, 0, 0))
-    os.kill(term.process.pid, signal.SIGWINCH)
-    term.until("$ ")
-    term.say("\r")
     term.until("winched")
-    term.say("stty size\r")
     term.until("50 132")
-    term.say("exit\r")
+    term.say("\x03")
     term.end()
 
 
@@ -161,10 +153,7 @@ def host_terminal_is_restored(env, root):
     time.sleep(0.15)
     during = termios.tcgetattr(term.master)
     assert not during[3] & termios.ICANON, "the host's terminal must be raw while the guest's is not"
-    while term.process.poll() is None:
-        time.sleep(0.02)
-        if select.select([term.master], [], [], 0)[0]:
-            os.read(term.master, 1000)
+    term.process.wait(10)
     after = termios.tcgetattr(term.master)
     assert after[3] & (termios.ICANON | termios.ECHO) == termios.ICANON | termios.ECHO, (before, after)
     term.end()

@@ -56,3 +56,15 @@ bool mappable_in_use(struct mappable *m, uint64_t offset, uint64_t size)
 	}
 	return false;
 }
+
+bool mappable_writable(struct mappable *m)
+{
+	struct mapping_user *u;
+
+	GUARD(mutex, &m->mu);
+	list_for_each(u, &m->users, node) {
+		if (u->may_write)
+			return true;
+	}
+	return false;
+}

@@ -60,6 +60,7 @@ struct mappable {
 struct mapping_user {
 	struct list_node node;
 	uint64_t offset, size; /* file range, bytes */
+	bool may_write;	       /* shared, and writable now or by mprotect */
 	/* Drops translations of [offset, offset+size) of the file. Called with mappable.mu held. */
 	void (*invalidate)(struct mapping_user *u, uint64_t offset, uint64_t size);
 };
@@ -73,6 +74,8 @@ void mappable_remove_user(struct mappable *m, struct mapping_user *u);
 void mappable_invalidate(struct mappable *m, uint64_t offset, uint64_t size);
 /* True when some mapping covers part of the range (tmpfs: page still in use). */
 bool mappable_in_use(struct mappable *m, uint64_t offset, uint64_t size);
+/* True when some mapping can change the file's pages (F_SEAL_WRITE). */
+bool mappable_writable(struct mappable *m);
 
 /* The guest memory file: frames for anonymous memory and tmpfs. Implemented in sentry/mm/memfile.c. */
 struct memfile;

@@ -152,6 +152,7 @@ void vma_register(struct vma *v)
 		return;
 	v->user.offset = v->offset;
 	v->user.size = v->end - v->start;
+	v->user.may_write = (v->flags & VMA_SHARED) && (v->max_prot & PROT_WRITE);
 	v->user.invalidate = user_invalidate;
 	mappable_add_user(v->mappable, &v->user);
 }

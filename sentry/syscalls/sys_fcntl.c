@@ -19,6 +19,7 @@
 #include "sentry/vfs/fs_ops.h"
 
 #define RLIMIT_NR_NOFILE 7
+#define F_CREATED_QUERY_CMD 1028u
 
 /* ---- record locks ---- */
 
@@ -193,6 +194,8 @@ static int64_t fcntl_file(struct task *t, struct file *f, int fd, uint32_t cmd, 
 	switch (cmd) {
 	case F_SETFL:
 		return fcntl_setfl(t, f, fd, (uint32_t)arg);
+	case F_CREATED_QUERY_CMD:
+		return f->created;
 	case F_GETLEASE:
 		return S_ISREG(file_inode(f)->mode) ? F_UNLCK : -EINVAL;
 	case F_GETLK:

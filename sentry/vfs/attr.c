@@ -3,6 +3,8 @@
 
 #include "sentry/vfs/vfs_priv.h"
 
+#define STATFS_NOSYMFOLLOW 0x2000 /* statfs(2) ST_NOSYMFOLLOW */
+
 int vfs_getattr(const struct path *p, struct kstat *st)
 {
 	struct inode *i = p->dentry->inode;
@@ -205,6 +207,8 @@ int vfs_statfs(const struct path *p, struct kstatfs *ret)
 	if (p->mnt)
 		ret->flags |= p->mnt->flags & (MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME |
 					       MS_NODIRATIME | MS_RELATIME);
+	if (p->mnt && p->mnt->flags & MS_NOSYMFOLLOW)
+		ret->flags |= STATFS_NOSYMFOLLOW;
 	if (sb->readonly)
 		ret->flags |= MS_RDONLY;
 	return r;

@@ -162,7 +162,9 @@ struct file {
 	int64_t pos;
 	const struct cred *cred; /* of the opener, reference */
 	void *data;		/* the implementation's own */
-	bool write_access;	/* const: counted in inode->write_count */
+	bool write_access;	/* const: counted in inode->write_count as a writer */
+	bool denies_write;	/* const: opened to be executed, counted as such */
+	bool created;		/* const: the open made the file (F_CREATED_QUERY) */
 	struct file_owner *owner; /* F_SETOWN, O_ASYNC; made on first use */
 	_Atomic uint32_t epoll_count; /* epoll registrations, so that the last put can clean up */
 	struct list_node epoll_items; /* head (list_init by file_new); protected by sentry/fs/epoll */
@@ -287,6 +289,8 @@ struct mount {
 	uint64_t flags;		   /* MS_RDONLY MS_NOSUID MS_NODEV MS_NOEXEC MS_NOATIME MS_RELATIME ... */
 	uint64_t locked_flags;	   /* may not be cleared (copied from a more privileged namespace) */
 	bool unbindable, locked;   /* locked: may not be unmounted alone */
+	bool expiring;		   /* MNT_EXPIRE was asked when uses was expire_uses */
+	uint32_t uses, expire_uses; /* mount_hash_mu: walks that crossed into it */
 	char *source;		   /* const; owned; may be NULL */
 	struct list_node peer_node, slave_node, slaves;
 	struct mount *master;	   /* borrowed: slave of this one's group */

@@ -213,6 +213,7 @@ void inode_put_write_access(struct inode *i)
 	__atomic_fetch_sub(&i->write_count, 1, __ATOMIC_RELAXED);
 }
 
+/* execve(2): nobody may open the file for writing until allow; -ETXTBSY when someone has it open so. */
 int file_deny_write(struct file *f)
 {
 	struct inode *i = f->inode;

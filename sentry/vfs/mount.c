@@ -103,8 +103,10 @@ bool mount_cross(struct path *p)
 
 		mutex_lock(&mount_hash_mu);
 		c = hash_find(p->mnt, p->dentry);
-		if (c)
+		if (c) {
 			mount_get(c);
+			c->uses++;
+		}
 		mutex_unlock(&mount_hash_mu);
 		if (!c)
 			break;

@@ -286,8 +286,12 @@ int vfs_umount(const struct walk *w, const char *target, int flags)
 			r = -EINVAL;
 		else if (!(flags & MNT_DETACH) && (!list_empty(&m->children) || refcount_read(&m->refs) > 2))
 			r = -EBUSY; /* the tree's reference and ours are fine */
-		else if (flags & MNT_EXPIRE)
+		else if (flags & MNT_EXPIRE && !(m->expiring && m->uses == m->expire_uses + 1)) {
+			/* Used since it was marked, beside our own walk: mark it (again). */
+			m->expiring = true;
+			m->expire_uses = m->uses;
 			r = -EAGAIN;
+		}
 		else
 			mount_detach_propagate_locked(m, &dead);
 	}

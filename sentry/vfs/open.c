@@ -92,6 +92,8 @@ static void file_destroy(struct file *f)
 		f->ops->release(f);
 	if (f->write_access)
 		inode_put_write_access(f->inode);
+	if (f->denies_write)
+		file_allow_write(f);
 	inode_put(f->inode);
 	path_put(&f->path);
 	cred_put(f->cred);
@@ -188,7 +190,11 @@ static int open_checked(const struct path *p, const struct cred *cred, int flags
 	if (S_ISREG(i->mode) && (writes || truncates)) {
 		r = inode_get_write_access(i);
 		f->write_access = r == 0;
+	} else if (S_ISREG(i->mode) && flags & VFS_O_EXEC) {
+		r = file_deny_write(f);
+		f->denies_write = r == 0;
 	}
+	f->created = created;
 	if (r == 0 && truncates)
 		r = vfs_truncate_inode(i, cred, 0);
 	if (r == 0) {

@@ -35,7 +35,8 @@ STATE_DESC(mount, S_NOSAVE(mount, refs, "recounted"), S_REF(mount, 1, sb, superb
 	   S_NOSAVE(mount, hash_node, "hashed again"), S_NOSAVE(mount, child_node, "linked again"),
 	   S_LIST(mount, 5, children, mount), S_NOSAVE(mount, ns_node, "linked again"), S_WEAK(mount, 6, ns, mnt_ns),
 	   S_VAL(mount, 7, id), S_VAL(mount, 8, peer_group), S_VAL(mount, 9, flags), S_VAL(mount, 10, locked_flags),
-	   S_VAL(mount, 11, unbindable), S_VAL(mount, 12, locked), S_BYTES(mount, 13, source),
+	   S_VAL(mount, 11, unbindable), S_VAL(mount, 12, locked), S_NOSAVE(mount, expiring, "asked again"),
+	   S_NOSAVE(mount, uses, "only compared"), S_NOSAVE(mount, expire_uses, "only compared"), S_BYTES(mount, 13, source),
 	   S_LIST(mount, 14, peer_node, mount), S_NOSAVE(mount, slave_node, "linked again"),
 	   S_LIST(mount, 15, slaves, mount), S_WEAK(mount, 16, master, mount));
 
@@ -45,7 +46,8 @@ STATE_DESC(mnt_ns, S_NOSAVE(mnt_ns, refs, "recounted"), S_REF(mnt_ns, 1, owner, 
 STATE_DESC(file, S_NOSAVE(file, refs, "recounted"), S_NOSAVE(file, ops, "by name"), S_EMBED(file, 1, path, path),
 	   S_REF(file, 2, inode, inode), S_VAL(file, 3, flags), S_NOSAVE(file, pos_mu, "free at a safe point"),
 	   S_VAL(file, 4, pos), S_REF(file, 5, cred, cred), S_NOSAVE(file, data, "by the kind's own descriptor"),
-	   S_VAL(file, 6, write_access), S_REF(file, 7, owner, file_owner),
+	   S_VAL(file, 6, write_access), S_VAL(file, 8, denies_write), S_VAL(file, 9, created),
+	   S_REF(file, 7, owner, file_owner),
 	   S_NOSAVE(file, epoll_count, "counted again"), S_NOSAVE(file, epoll_items, "linked again"));
 
 STATE_DESC(fs_struct, S_NOSAVE(fs_struct, refs, "recounted"), S_NOSAVE(fs_struct, mu, "free at a safe point"),

@@ -110,7 +110,7 @@ struct kstatfs {
 NODISCARD int vfs_open(const struct walk *w, const char *pathname, unsigned walk_flags, int flags,
 		       uint32_t mode, struct file **ret_file);
 /* Flag of vfs_open_path for execve: checks MAY_EXEC (and noexec mounts, -EACCES) instead of MAY_READ; the
- * file is readable whatever the mode says. */
+ * file is readable whatever the mode says, and nobody may open it for writing while it is open (-ETXTBSY). */
 #define VFS_O_EXEC 0x20
 /* Opens an already resolved place; no permission check of the path, only of the inode. */
 NODISCARD int vfs_open_path(const struct path *p, const struct cred *cred, int flags, struct file **ret_file);
@@ -191,9 +191,6 @@ NODISCARD int64_t file_write(struct file *f, struct uio *u, int64_t *pos);
 NODISCARD int file_mmap(struct file *f, bool shared, uint32_t prot, struct mappable **ret);
 /* Reads all of [pos, pos+size) into buf unless the file ends before: bytes or -errno. For the loader. */
 NODISCARD int64_t file_read_kernel(struct file *f, void *buf, size_t size, int64_t pos);
-/* execve(2): nobody may open the file for writing until allow (-ETXTBSY when someone has it open so). */
-NODISCARD int file_deny_write(struct file *f);
-void file_allow_write(struct file *f);
 NODISCARD int64_t file_seek(struct file *f, int64_t offset, int whence);
 NODISCARD int file_truncate(struct file *f, uint64_t size, const struct cred *cred);
 NODISCARD int file_fallocate(struct file *f, int mode, int64_t offset, int64_t size);

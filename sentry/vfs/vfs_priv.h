@@ -18,6 +18,9 @@
 #define MAY_READ 4u
 
 #define SYMLINKS_MAX 40
+#ifndef MS_NOSYMFOLLOW
+#define MS_NOSYMFOLLOW 256
+#endif
 
 /* dcache.c */
 extern struct mutex dcache_mu; /* LOCK_DCACHE */
@@ -106,6 +109,8 @@ int superblock_root(struct superblock *sb);
 struct timespec vfs_now(void);
 int inode_get_write_access(struct inode *i);
 void inode_put_write_access(struct inode *i);
+int file_deny_write(struct file *f);
+void file_allow_write(struct file *f);
 int inode_may_create(struct dentry *dir, const struct cred *cred);
 int inode_may_delete(struct inode *dir, struct dentry *victim, const struct cred *cred, bool is_dir);
 

@@ -323,7 +323,8 @@ int walker_follow(struct walker *wk, struct path *link)
 	struct path target;
 	int r = 1;
 
-	if (wk->flags & WALK_NO_SYMLINKS || ++wk->links > SYMLINKS_MAX)
+	if (wk->flags & WALK_NO_SYMLINKS || ++wk->links > SYMLINKS_MAX ||
+	    (link->mnt && link->mnt->flags & MS_NOSYMFOLLOW))
 		r = -ELOOP;
 	else if (i->ops->follow)
 		r = i->ops->follow(i, wk->w->cred, &target);

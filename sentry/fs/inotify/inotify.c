@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
@@ -237,6 +238,26 @@ static int64_t inotify_ioctl(struct file *f, uint32_t cmd, uint64_t arg, struct 
 	return copy_out_struct(um, UADDR(arg), &n);
 }
 
+/* proc(5): one line for each watch. */
+static size_t inotify_fdinfo(struct file *f, char *buf, size_t size)
+{
+	struct inotify *in = f->data;
+	struct watch *w;
+	size_t used = 0;
+
+	GUARD(mutex, &in->watch_mu);
+	list_for_each(w, &in->watches, node) {
+		int n = snprintf(buf + used, size - used, "inotify wd:%x ino:%llx sdev:%llx mask:%x ignored_mask:0\n",
+				 (unsigned)w->wd, (unsigned long long)w->nw.inode->ino,
+				 (unsigned long long)w->nw.inode->sb->dev, w->nw.mask);
+
+		if (n < 0 || (size_t)n >= size - used)
+			break;
+		used += (size_t)n;
+	}
+	return used;
+}
+
 static void inotify_release(struct file *f)
 {
 	struct inotify *in = f->data;
@@ -267,6 +288,7 @@ static const struct file_ops inotify_ops = {
 	.ioctl = inotify_ioctl,
 	.poll = inotify_poll,
 	.waitq = inotify_waitq,
+	.fdinfo = inotify_fdinfo,
 };
 
 int inotify_new(int flags, const struct cred *cred, struct file **ret_file)

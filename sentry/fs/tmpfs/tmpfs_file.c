@@ -560,9 +560,7 @@ int tmpfs_add_seals(struct inode *i, unsigned seals)
 	GUARD(mutex, &i->mu);
 	if (t->file.seals & F_SEAL_SEAL)
 		return -EPERM;
-	/* A mapping that could still write forbids the seal; which ones can is known to mm only. */
-	if (seals & F_SEAL_WRITE && !(t->file.seals & F_SEAL_WRITE) &&
-	    mappable_in_use(&t->file.mappable, 0, UINT64_MAX))
+	if (seals & F_SEAL_WRITE && !(t->file.seals & F_SEAL_WRITE) && mappable_writable(&t->file.mappable))
 		return -EBUSY;
 	if (seals & 0x20 /* F_SEAL_EXEC */ && i->mode & 0111)
 		seals |= F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_FUTURE_WRITE;

@@ -329,12 +329,6 @@ static void trim_locked(struct memfile *mf, uint32_t keep)
 	}
 }
 
-void memfile_trim(struct memfile *mf)
-{
-	GUARD(mutex, &mf->mu);
-	trim_locked(mf, 0);
-}
-
 static void free_run(struct memfile *mf, uint32_t first, uint32_t count)
 {
 	bool punch = count >= PUNCH_FRAMES;

@@ -20,8 +20,6 @@ void memfile_punch(struct memfile *mf, uint64_t offset, uint64_t size);
 /* Sentry address of a frame; cheap, any context while a reference is held. Pages up to the next multiple
  * of MEMFILE_CHUNK follow it. NULL when the window cannot be mapped. */
 void *memfile_window(struct memfile *mf, uint64_t offset);
-/* Gives all cached free frames back to the host; for an idle sandbox. */
-void memfile_trim(struct memfile *mf);
 
 #define MEMFILE_CHUNK (1ull << 30)
 

@@ -380,8 +380,31 @@ static void test_allocator(void)
 	for (int i = 0; i < 512; i++)
 		if (run[i].size)
 			ff->ops->put(ff, run[i].offset, run[i].size);
-	memfile_trim(main_memfile);
 	CHECK(frames_in_use() <= before);
+}
+
+/* The sandbox's own limit: a guest that goes beyond gets errors, the rest goes on. */
+static void test_limit(void)
+{
+	struct memory_usage u;
+	struct mm *mm;
+	uint64_t a, done = 0;
+
+	CHECK(mm_new(&mm) == 0);
+	memory_usage(&u);
+	memory_set_limit(u.total + (8 << 20));
+	CHECK(map_anon(mm, 256 << 20) == -ENOMEM);
+	a = (uint64_t)map(mm, 0, 256 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, false, 0);
+	while (done < 256 << 20 && put(mm, a + done, 1))
+		done += P;
+	CHECK(done >= 4 << 20 && done < 64 << 20);
+	memory_usage(&u);
+	CHECK(u.limit > 0 && u.anon >= 4 << 20 && u.peak >= u.total);
+	CHECK(mm_munmap(mm, a, 256 << 20) == 0);
+	a = (uint64_t)map_anon(mm, P);
+	CHECK(put(mm, a, 1));
+	memory_set_limit(0);
+	mm_put(mm);
 }
 
 int main(void)
@@ -405,6 +428,7 @@ int main(void)
 	test_futex_and_pins();
 	test_truncated();
 	test_allocator();
+	test_limit();
 	CHECK(frames_in_use() == 0);
 	printf("%d passed, %d failed\n", passed, failed);
 	return failed != 0;

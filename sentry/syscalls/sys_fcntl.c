@@ -194,6 +194,11 @@ static int64_t fcntl_file(struct task *t, struct file *f, int fd, uint32_t cmd, 
 	switch (cmd) {
 	case F_SETFL:
 		return fcntl_setfl(t, f, fd, (uint32_t)arg);
+	case F_GETPIPE_SZ:
+	case F_SETPIPE_SZ:
+		if (!S_ISFIFO(file_inode(f)->mode) || !f->ops->fcntl)
+			return -EBADF;
+		return f->ops->fcntl(f, (int)cmd, arg, task_umem(t));
 	case F_CREATED_QUERY_CMD:
 		return f->created;
 	case F_GETLEASE:

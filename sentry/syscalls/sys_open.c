@@ -21,7 +21,11 @@ static int64_t open_install(struct task *t, const struct walk *w, const char *te
 			    int flags, uint32_t mode)
 {
 	AUTO(file_put) struct file *f = NULL;
-	int64_t r = vfs_open(w, text, walk_flags, flags, mode, &f);
+	int64_t r;
+
+	if (!(flags & O_PATH))
+		flags |= GUEST_O_LARGEFILE; /* as a 64-bit kernel does */
+	r = vfs_open(w, text, walk_flags, flags, mode, &f);
 
 	if (r < 0)
 		return r;

@@ -73,6 +73,12 @@ static void touch_atime(struct file *f)
 	i->atime = now;
 }
 
+/* A transfer may not end beyond the largest position (read(2), EINVAL). */
+static bool range_ok(const struct uio *u, int64_t pos)
+{
+	return pos >= 0 && u->resid <= (uint64_t)INT64_MAX - (uint64_t)pos;
+}
+
 int64_t file_read(struct file *f, struct uio *u, int64_t *pos)
 {
 	int64_t r;
@@ -84,10 +90,10 @@ int64_t file_read(struct file *f, struct uio *u, int64_t *pos)
 	if (f->ops->stream) {
 		r = pos ? -ESPIPE : f->ops->read(f, u, NULL);
 	} else if (pos) {
-		r = *pos < 0 ? -EINVAL : f->ops->read(f, u, pos);
+		r = range_ok(u, *pos) ? f->ops->read(f, u, pos) : -EINVAL;
 	} else {
 		mutex_lock(&f->pos_mu);
-		r = f->ops->read(f, u, &f->pos);
+		r = range_ok(u, f->pos) ? f->ops->read(f, u, &f->pos) : -EINVAL;
 		mutex_unlock(&f->pos_mu);
 	}
 	if (r > 0) {
@@ -115,10 +121,10 @@ int64_t file_write(struct file *f, struct uio *u, int64_t *pos)
 	if (f->ops->stream) {
 		r = pos ? -ESPIPE : f->ops->write(f, u, NULL);
 	} else if (pos) {
-		r = *pos < 0 ? -EINVAL : f->ops->write(f, u, pos);
+		r = range_ok(u, *pos) ? f->ops->write(f, u, pos) : -EINVAL;
 	} else {
 		mutex_lock(&f->pos_mu);
-		r = f->ops->write(f, u, &f->pos);
+		r = range_ok(u, f->pos) ? f->ops->write(f, u, &f->pos) : -EINVAL;
 		mutex_unlock(&f->pos_mu);
 	}
 	if (r > 0 && unlikely(notify_watch_total))
@@ -176,9 +182,7 @@ static int64_t seek_default(struct file *f, int64_t offset, int whence)
 	default:
 		return -EINVAL;
 	}
-	if (__builtin_add_overflow(base, offset, &offset))
-		return -EOVERFLOW;
-	if (offset < 0)
+	if (__builtin_add_overflow(base, offset, &offset) || offset < 0)
 		return -EINVAL;
 	f->pos = offset;
 	return offset;
@@ -190,7 +194,7 @@ int64_t file_seek(struct file *f, int64_t offset, int whence)
 
 	if (file_flags(f) & O_PATH)
 		return -EBADF;
-	if (f->ops->stream)
+	if (f->ops->stream && !f->ops->seek)
 		return -ESPIPE;
 	mutex_lock(&f->pos_mu);
 	r = f->ops->seek ? f->ops->seek(f, offset, whence) : seek_default(f, offset, whence);

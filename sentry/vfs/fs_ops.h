@@ -186,7 +186,7 @@ struct file_ops {
 	 * goes to the end, found under the file system's own lock. Defaults: -EINVAL. */
 	int64_t (*read)(struct file *f, struct uio *u, int64_t *pos);
 	int64_t (*write)(struct file *f, struct uio *u, int64_t *pos);
-	bool stream; /* no position: lseek and pread give -ESPIPE, pos_mu is not taken */
+	bool stream; /* no position: lseek (without seek) and pread give -ESPIPE, pos_mu is not taken */
 	int64_t (*seek)(struct file *f, int64_t offset, int whence); /* default: by pos and inode size */
 	/* Directory entries without "." and "..": the VFS gives those at positions 0 and 1 and calls this with
 	 * *pos >= 2; 2 is the start (and rewinddir). Cookies are the file system's own, above 2. Sets *pos to

@@ -27,8 +27,10 @@ static int xattr_permission(struct inode *i, const struct cred *cred, const char
 	}
 	if (has_prefix(name, "system."))
 		return -EOPNOTSUPP;
-	if (!has_prefix(name, "user.") || len == 5)
+	if (!has_prefix(name, "user."))
 		return -EOPNOTSUPP;
+	if (len == 5)
+		return -EINVAL;
 	if (!S_ISREG(i->mode) && !S_ISDIR(i->mode))
 		return write ? -EPERM : -ENODATA;
 	if (write && S_ISDIR(i->mode) && i->mode & S_ISVTX && !inode_owner_or_capable(i, cred))

@@ -13,6 +13,7 @@
 #define MFD_NOEXEC_SEAL_FLAG 8u
 #define MFD_EXEC_FLAG 16u
 #define SEAL_EXEC 0x20u
+#define LARGEFILE_FLAG 0100000 /* O_LARGEFILE of the guest ABI */
 
 int memfd_new(const char *name, unsigned flags, const struct cred *cred, struct file **ret_file)
 {
@@ -38,7 +39,7 @@ int memfd_new(const char *name, unsigned flags, const struct cred *cred, struct 
 	snprintf(text, sizeof(text), "/memfd:%s (deleted)", name);
 	r = path_new_anon(inode, text, &place);
 	if (r == 0) {
-		r = file_new(&place, inode, &tmpfs_file_ops, O_RDWR, cred, ret_file);
+		r = file_new(&place, inode, &tmpfs_file_ops, O_RDWR | LARGEFILE_FLAG, cred, ret_file);
 		path_put(&place);
 	}
 	inode_put(inode);

@@ -519,7 +519,7 @@ int64_t pipe_set_size(struct pipe *p, uint64_t size, bool privileged)
 	while (n < size)
 		n *= 2;
 	mutex_lock(&p->mu);
-	if (n > p->size && n > PIPE_MAX_SIZE && !privileged)
+	if (n > p->size && n > PIPE_MAX_SIZE && (!privileged || n > PIPE_HARD_MAX))
 		r = -EPERM;
 	else if (used(p) > n)
 		r = -EBUSY;

@@ -6,6 +6,7 @@
 
 #define PIPE_DEFAULT_SIZE 65536u
 #define PIPE_MAX_SIZE (1u << 20) /* /proc/sys/fs/pipe-max-size; more needs CAP_SYS_RESOURCE */
+#define PIPE_HARD_MAX (64u << 20) /* whatever the capability */
 #define PIPE_ATOMIC 4096u	 /* PIPE_BUF */
 
 /* Hooks fifos into the VFS. Boot only. */

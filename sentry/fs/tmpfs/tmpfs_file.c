@@ -423,9 +423,7 @@ static int64_t file_do_seek(struct file *f, int64_t offset, int whence)
 	if (whence == SEEK_SET || whence == SEEK_CUR || whence == SEEK_END) {
 		if (whence == SEEK_END)
 			base = (int64_t)__atomic_load_n(&f->inode->size, __ATOMIC_RELAXED);
-		if (__builtin_add_overflow(base, offset, &result))
-			return -EOVERFLOW;
-		if (result < 0)
+		if (__builtin_add_overflow(base, offset, &result) || result < 0)
 			return -EINVAL;
 		return f->pos = result;
 	}

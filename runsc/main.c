@@ -173,5 +173,6 @@ int main(int argc, char **argv)
 		config_report(&config, &err);
 		status = EXIT_GENERIC;
 	}
+	free(config.root_dir);
 	return status;
 }

@@ -13,7 +13,7 @@ struct config {
 #undef FLAG
 #undef ACCEPTED
 	const char *command; /* name of the command that runs */
-	char *root_dir;	     /* --root or its default; heap, lives as long as the program */
+	char *root_dir;	     /* --root or its default; heap, freed by main */
 };
 
 extern const struct option_row config_rows[];

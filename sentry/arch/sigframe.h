@@ -43,7 +43,8 @@ struct arch_sigreturn {
 	size_t fpu_size; /* filled: 0 means initial state */
 };
 /* Reads the frame below the stack pointer of regs. 0 or -EFAULT. rt_sigreturn(2) */
-NODISCARD int arch_signal_return(struct umem *um, const struct guest_regs *regs, struct arch_sigreturn *ret);
+NODISCARD int arch_signal_return(struct umem *um, const struct guest_regs *regs,
+		struct arch_sigreturn *ret);
 
 /* Registers of a fresh program and of a cloned child. */
 void arch_regs_exec(struct guest_regs *regs, uint64_t entry, uint64_t sp);

@@ -172,7 +172,8 @@ static int open_exec(const struct walk *w, const char *pathname, struct file **r
 }
 
 /* Finds the program as execvp(3) does; buf gets the name it was found under. */
-static int find_program(struct task *t, const struct process_args *a, char buf[PATH_MAX_GUEST], struct file **ret)
+static int find_program(struct task *t, const struct process_args *a, char buf[PATH_MAX_GUEST],
+		struct file **ret)
 {
 	const char *name = a->exe && *a->exe ? a->exe : a->argv[0], *dir = env_path(a->envv), *end;
 	struct walk w;
@@ -332,7 +333,8 @@ static int spawn_task(struct spawn *s, struct thread_group *tg, struct pid *pid,
 }
 
 /* Puts the process into the tree as the leader of a session of its own. taskset_mu. */
-static int spawn_link(struct container *c, struct thread_group *tg, struct task *t, struct container_process *rec)
+static int spawn_link(struct container *c, struct thread_group *tg, struct task *t,
+		struct container_process *rec)
 {
 	struct process_group *pg;
 	struct session *s;
@@ -400,7 +402,8 @@ static void forget_process(struct container *c, struct container_process *rec)
 /* The terminal becomes the session's. */
 int tty_set_controlling(struct tty *t, struct task *task, bool steal) __attribute__((weak));
 
-static int spawn_publish(struct spawn *s, struct thread_group *tg, struct container_process *rec, struct task **ret)
+static int spawn_publish(struct spawn *s, struct thread_group *tg, struct container_process *rec,
+		struct task **ret)
 {
 	struct container *c = s->c;
 	struct pid *pid = NULL;
@@ -630,7 +633,8 @@ STATE_DESC(container_process, S_NOSAVE(container_process, node, "list is rebuilt
 	   S_VAL(container_process, 3, status), S_VAL(container_process, 4, done),
 	   S_VAL(container_process, 5, init));
 STATE_DESC(container, S_NOSAVE(container, refs, "recounted"), S_NOSAVE(container, node, "list is rebuilt"),
-	   S_BYTES(container, 1, id), S_REF(container, 2, mnt_ns, mnt_ns), S_EMBED(container, 3, root, path),
+	   S_BYTES(container, 1, id), S_REF(container, 2, mnt_ns, mnt_ns), S_EMBED(container, 3,
+		root, path),
 	   S_REF(container, 4, user_ns, user_ns), S_REF(container, 5, pid_ns, pid_ns),
 	   S_REF(container, 6, ns, nsproxy), S_LIST(container, 7, processes, container_process),
 	   S_VAL(container, 8, started), S_VAL(container, 9, stopped),

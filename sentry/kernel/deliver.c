@@ -41,7 +41,8 @@ static void result_before_handler(struct task *t, struct guest_regs *regs, uint6
 }
 
 /* Writes the frame and starts the handler. On a bad stack the process gets SIGSEGV. Task thread. */
-static void call_handler(struct task *t, const struct guest_sigaction *act, const struct guest_siginfo *info)
+static void call_handler(struct task *t, const struct guest_sigaction *act,
+		const struct guest_siginfo *info)
 {
 	uint8_t fpu[FPU_MAX] __attribute__((aligned(64), uninitialized));
 	struct guest_regs *regs = platform_regs(t->ctx);
@@ -117,7 +118,8 @@ uint32_t signal_core_status(const struct thread_group *tg, int signo)
 enum step { STEP_NEXT, STEP_HANDLER, STEP_STOP, STEP_EXIT };
 
 /* What becomes of a dequeued signal. taskset_mu. Copies the action for STEP_HANDLER. */
-static enum step judge_locked(struct task *t, const struct guest_siginfo *info, struct guest_sigaction *ret_act)
+static enum step judge_locked(struct task *t, const struct guest_siginfo *info,
+		struct guest_sigaction *ret_act)
 {
 	struct thread_group *tg = t->tg;
 	struct guest_sigaction *act = &tg->handlers->action[info->signo - 1];

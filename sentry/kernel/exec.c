@@ -80,7 +80,8 @@ static bool apply_setid(struct task *t, struct file *f, struct cred *c)
 }
 
 /* The credentials after exec (capabilities(7), "Transformation of capabilities during execve()"). */
-static int exec_cred(struct task *t, const struct loader_program *prog, const struct cred **ret, bool *ret_secure)
+static int exec_cred(struct task *t, const struct loader_program *prog, const struct cred **ret,
+		bool *ret_secure)
 {
 	struct cred *c = cred_dup(t->cred);
 	uint64_t old_permitted = t->cred->cap_permitted, root_all;
@@ -133,6 +134,7 @@ static bool siblings_alive(const struct task *t)
 static void become_leader(struct task *t)
 {
 	struct thread_group *tg = t->tg;
+	struct thread_group *child;
 	struct task *old = tg->leader;
 	struct pid *mine = t->pid;
 
@@ -144,6 +146,9 @@ static void become_leader(struct task *t)
 	t->pid->task = t;
 	mine->task = old;
 	tg->leader = t;
+	list_for_each(child, &tg->children, sibling_node)
+		if (child->parent_task == old)
+			child->parent_task = t;
 	t->start_mono_ns = old->start_mono_ns;
 	list_del(&t->group_node);
 	list_add(&tg->tasks, &t->group_node);

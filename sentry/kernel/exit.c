@@ -99,12 +99,16 @@ static void parent_died(struct thread_group *child, const struct task *parent_ta
 static void parent_thread_died(struct task *t)
 {
 	struct thread_group *child;
+	struct task *next = t->tg->leader, *it;
 
+	list_for_each(it, &t->tg->tasks, group_node)
+		if (!it->exited)
+			next = it;
 	list_for_each(child, &t->tg->children, sibling_node) {
 		if (child->parent_task != t)
 			continue;
 		parent_died(child, t);
-		child->parent_task = t->tg->leader;
+		child->parent_task = next;
 	}
 }
 

@@ -398,7 +398,8 @@ int64_t task_clone(struct task *t, const struct clone_args_kernel *a)
 	if (!(a->flags & CLONE_THREAD))
 		cpu_limit_changed(c.tg);
 	if (t->tracer)
-		(void)ptrace_event(t, a->flags & CLONE_VFORK ? 2 : a->exit_signal != SIGCHLD ? 3 : 1, (uint64_t)tid);
+		(void)ptrace_event(t,
+			a->flags & CLONE_VFORK ? 2 : a->exit_signal != SIGCHLD ? 3 : 1, (uint64_t)tid);
 out:
 	child_cleanup(&c, ret >= 0);
 	if (mm)

@@ -30,7 +30,8 @@ struct task_birth {
 };
 
 /* pid.c; all need taskset_mu */
-NODISCARD int pid_new(struct pid_ns *ns, const int32_t *set_tid, unsigned set_tid_count, struct pid **ret_pid);
+NODISCARD int pid_new(struct pid_ns *ns, const int32_t *set_tid, unsigned set_tid_count,
+		struct pid **ret_pid);
 /* Frees the numbers when neither task, group nor session is left. */
 void pid_unused(struct pid *p);
 struct pid *pid_find_locked(struct pid_ns *ns, int32_t nr);
@@ -86,19 +87,15 @@ enum run_state run_interrupt(struct task *t);	/* deliver.c */
 enum run_state run_group_stop(struct task *t);	/* deliver.c */
 enum run_state run_ptrace_stop(struct task *t); /* ptrace.c */
 enum run_state run_vfork_wait(struct task *t);	/* fork.c */
-enum run_state run_exit(struct task *t);	/* block.c: sleeps until woken or the deadline, whatever signals say: for a task that is ending. */
+enum run_state run_exit(struct task *t);	/* exit.c */
+/* block.c: sleeps until woken or the deadline, whatever signals say: for a task that is ending. */
 void task_sleep_exiting(struct task *t, int64_t deadline_ns, const char *what);
-
-/* exit.c */
 /* Stops while the kernel is paused. Task thread, no locks. */
 void pause_gate(struct task *t);
 void task_account_system(struct task *t);
 
 /* Runs one system call of the calling task; defined by sentry/syscalls/dispatch.c. */
 int64_t syscall_dispatch(struct task *t, int64_t nr, const uint64_t arg[6]);
-
-/* block.c: sleeps until woken or the deadline, whatever signals say: for a task that is ending. */
-void task_sleep_exiting(struct task *t, int64_t deadline_ns, const char *what);
 
 /* exit.c */
 /* Ends the calling task's thread (status: wait status of the thread). Sets killed. */

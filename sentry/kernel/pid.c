@@ -91,7 +91,8 @@ static void number_link(struct pid_number *pn)
 
 	while (*link) {
 		parent = *link;
-		link = pn->nr < rb_entry(parent, struct pid_number, node)->nr ? &parent->left : &parent->right;
+		link = pn->nr < rb_entry(parent, struct pid_number,
+			node)->nr ? &parent->left : &parent->right;
 	}
 	rb_insert(&pn->ns->tids, parent, link, &pn->node);
 	pn->linked = true;

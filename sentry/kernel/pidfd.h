@@ -6,7 +6,8 @@
 #include "sentry/vfs/vfs.h"
 
 /* flags: O_NONBLOCK or 0. Takes a reference of its own on tg. */
-NODISCARD int pidfd_file_new(struct thread_group *tg, const struct cred *cred, int flags, struct file **ret_file);
+NODISCARD int pidfd_file_new(struct thread_group *tg, const struct cred *cred, int flags,
+		struct file **ret_file);
 /* The process of a pidfd (a reference), or NULL when f is something else. */
 struct thread_group *pidfd_thread_group(struct file *f);
 

@@ -376,7 +376,8 @@ void ptrace_exit_event(struct task *t)
 	if (!t->ctx || !platform_regs(t->ctx))
 		return;
 	GUARD(mutex, &taskset_mu);
-	if (!t->tracer || !(ps->options & PTRACE_O_TRACEEXIT) || (t->tg->exiting && t->tg->exit_status == SIGKILL))
+	if (!t->tracer || !(ps->options & PTRACE_O_TRACEEXIT) || (t->tg->exiting &&
+		t->tg->exit_status == SIGKILL))
 		return;
 	ps->stop = STOP_EVENT;
 	ps->code = SIGTRAP | PTRACE_EVENT_EXIT << 8;

@@ -291,7 +291,8 @@ static void kill_for(struct task *t, bool process)
 static uint32_t run_filters(struct task *t)
 {
 	const struct platform_syscall *sc = &t->ctx->syscall;
-	struct seccomp_data d = { .nr = (int)sc->nr, .arch = sc->audit_arch, .instruction_pointer = sc->ip };
+	struct seccomp_data d = { .nr = (int)sc->nr, .arch = sc->audit_arch,
+		.instruction_pointer = sc->ip };
 	uint32_t verdict = SECCOMP_RET_ALLOW;
 
 	memcpy(d.args, sc->arg, sizeof(d.args));

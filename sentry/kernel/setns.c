@@ -81,7 +81,8 @@ int task_setns(struct task *t, enum ns_kind kind, void *ns, struct user_ns *owne
 {
 	if (kind == NS_USER)
 		return enter_user(t, ns);
-	if (!task_capable_ns(t, owner ? owner : &root_user_ns, CAP_SYS_ADMIN) || !task_capable(t, CAP_SYS_ADMIN))
+	if (!task_capable_ns(t, owner ? owner : &root_user_ns, CAP_SYS_ADMIN) || !task_capable(t,
+		CAP_SYS_ADMIN))
 		return -EPERM;
 	if (kind == NS_MNT)
 		return enter_mnt(t, ns);

@@ -592,7 +592,8 @@ void signal_exec_locked(struct task *t)
 	}
 }
 
-void signal_action(struct task *t, int signo, const struct guest_sigaction *act, struct guest_sigaction *ret_old)
+void signal_action(struct task *t, int signo, const struct guest_sigaction *act,
+		struct guest_sigaction *ret_old)
 {
 	struct guest_sigaction *a;
 	struct task *it;

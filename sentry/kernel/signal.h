@@ -67,7 +67,8 @@ int signal_send_group_locked(struct thread_group *tg, const struct guest_siginfo
 int signal_send_task_locked(struct task *t, const struct guest_siginfo *info);
 /* A timer's signal to t (tg NULL) or tg; at most one item of a timer is queued: false when one is
  * already pending, whose overrun then grows by info's and one. tag names the timer; see signal_timer_forget. */
-bool signal_send_timer(struct task *t, struct thread_group *tg, const struct guest_siginfo *info, void *tag);
+bool signal_send_timer(struct task *t, struct thread_group *tg, const struct guest_siginfo *info,
+		void *tag);
 /* Drops queued items of the timer (timer_delete). */
 void signal_timer_forget(struct thread_group *tg, void *tag);
 int signal_send_pgrp(struct process_group *pg, const struct guest_siginfo *info);
@@ -94,7 +95,8 @@ void signal_set_mask(struct task *t, sigset_kernel mask); /* current only; re-ev
 void signal_mask_replace(struct task *t, sigset_kernel mask);
 void signal_mask_restore(struct task *t);
 /* sigaction(2): sets (new may be NULL) and returns the old action; drops signals that are ignored now. */
-void signal_action(struct task *t, int signo, const struct guest_sigaction *act, struct guest_sigaction *ret_old);
+void signal_action(struct task *t, int signo, const struct guest_sigaction *act,
+		struct guest_sigaction *ret_old);
 /* Is tg a member of pg now? Has it died? Take taskset_mu. */
 bool thread_group_in(struct thread_group *tg, const struct process_group *pg);
 bool thread_group_dead(struct thread_group *tg);

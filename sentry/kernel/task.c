@@ -5,7 +5,6 @@
 #include "platform/base/log.h"
 #include "platform/host/thread.h"
 #include "sentry/kernel/kernel_priv.h"
-#include "sentry/state/desc.h"
 
 struct mutex taskset_mu;
 struct list_node all_tasks = LIST_INIT(all_tasks);

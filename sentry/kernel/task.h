@@ -278,7 +278,8 @@ int32_t thread_group_sid_in(struct thread_group *tg, const struct pid_ns *ns);
 /* pid of the parent as /proc shows it; 0: outside ns or none. */
 int32_t thread_group_ppid_in(struct thread_group *tg, const struct pid_ns *ns);
 /* Every task of tg in creation order, ascending from tid `from` on: for /proc/PID/task. */
-struct task *thread_group_next_task(struct thread_group *tg, struct pid_ns *ns, int32_t from, int32_t *ret_tid);
+struct task *thread_group_next_task(struct thread_group *tg, struct pid_ns *ns, int32_t from,
+		int32_t *ret_tid);
 struct pid_ns *task_pid_ns(const struct task *t);
 /* Every visible thread group in ns, ascending pid, from pid `from` on: for readdir of /proc. */
 struct thread_group *thread_group_next(struct pid_ns *ns, int32_t from, int32_t *ret_pid);

@@ -11,7 +11,8 @@
 #define WALL_ 0x40000000u
 #define WNOTHREAD_ 0x20000000u
 
-static bool id_matches(struct task *t, const struct wait_args *a, struct thread_group *tg, struct task *tracee)
+static bool id_matches(struct task *t, const struct wait_args *a, struct thread_group *tg,
+		struct task *tracee)
 {
 	switch (a->kind) {
 	case WAIT_ID_ALL:
@@ -79,7 +80,8 @@ static void take_zombie(struct task *t, struct thread_group *child, bool consume
 }
 
 /* One look at a child: true when something was reported. taskset_mu. */
-static bool try_child(struct task *t, const struct wait_args *a, struct thread_group *child, struct wait_result *ret)
+static bool try_child(struct task *t, const struct wait_args *a, struct thread_group *child,
+		struct wait_result *ret)
 {
 	bool consume = !(a->options & WNOWAIT);
 
@@ -111,7 +113,8 @@ static bool try_child(struct task *t, const struct wait_args *a, struct thread_g
 }
 
 /* The tracees of one of our threads. taskset_mu. */
-static bool try_tracees(struct task *t, struct task *tracer, const struct wait_args *a, struct wait_result *ret, bool *found)
+static bool try_tracees(struct task *t, struct task *tracer, const struct wait_args *a,
+		struct wait_result *ret, bool *found)
 {
 	struct task *it, *tmp;
 

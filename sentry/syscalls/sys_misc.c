@@ -109,7 +109,8 @@ struct guest_rlimit {
 };
 
 /* Reads the old and sets the new limit of tg. prlimit(2) */
-static int64_t change_limit(struct task *t, struct thread_group *tg, uint32_t resource, const struct guest_rlimit *new, struct guest_rlimit *old)
+static int64_t change_limit(struct task *t, struct thread_group *tg, uint32_t resource,
+		const struct guest_rlimit *new, struct guest_rlimit *old)
 {
 	GUARD(mutex, &taskset_mu);
 	old->soft = tg->limits.r[resource].soft;
@@ -127,7 +128,8 @@ static int64_t change_limit(struct task *t, struct thread_group *tg, uint32_t re
 	return 0;
 }
 
-static int64_t limit_call(struct task *t, struct thread_group *tg, uint32_t resource, uaddr_t unew, uaddr_t uold)
+static int64_t limit_call(struct task *t, struct thread_group *tg, uint32_t resource,
+		uaddr_t unew, uaddr_t uold)
 {
 	struct guest_rlimit new, old;
 	int64_t err;
@@ -158,7 +160,8 @@ int64_t sys_setrlimit(struct task *t, arg_uint_t resource, arg_uaddr_t rlim)
 	return limit_call(t, t->tg, resource, rlim, UADDR_NULL);
 }
 
-int64_t sys_prlimit64(struct task *t, arg_pid_t pid, arg_uint_t resource, arg_uaddr_t new_rlim, arg_uaddr_t old_rlim)
+int64_t sys_prlimit64(struct task *t, arg_pid_t pid, arg_uint_t resource, arg_uaddr_t new_rlim,
+		arg_uaddr_t old_rlim)
 {
 	AUTO(task_put) struct task *other = pid ? task_find(task_pid_ns(t), pid) : task_get(t);
 	const struct cred *a = t->cred;

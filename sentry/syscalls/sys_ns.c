@@ -146,7 +146,8 @@ static int read_iov(struct task *t, uaddr_t vec, uint64_t count, struct uio_seg 
 		return -EFAULT;
 	}
 	for (uint64_t i = 0; i < count; i++) {
-		if ((int64_t)seg[i].size < 0 || __builtin_add_overflow(*ret_total, seg[i].size, ret_total) ||
+		if ((int64_t)seg[i].size < 0 || __builtin_add_overflow(*ret_total, seg[i].size,
+			ret_total) ||
 		    *ret_total > INT64_MAX) {
 			free(seg);
 			return -EINVAL;
@@ -178,7 +179,8 @@ static int64_t move(struct uio *from, struct uio *to)
 	return done;
 }
 
-static int64_t process_vm(struct task *t, int32_t pid, uaddr_t lvec, uint64_t lcount, uaddr_t rvec, uint64_t rcount, uint64_t flags, bool write)
+static int64_t process_vm(struct task *t, int32_t pid, uaddr_t lvec, uint64_t lcount,
+		uaddr_t rvec, uint64_t rcount, uint64_t flags, bool write)
 {
 	AUTO(task_put) struct task *target = NULL;
 	struct uio_seg *l, *r = NULL;
@@ -247,7 +249,8 @@ static int64_t kcmp_file(struct task *a, struct task *b, uint64_t fd1, uint64_t 
 }
 
 /* kcmp(2) */
-int64_t sys_kcmp(struct task *t, arg_pid_t pid1, arg_pid_t pid2, arg_int_t type, arg_ulong_t idx1, arg_ulong_t idx2)
+int64_t sys_kcmp(struct task *t, arg_pid_t pid1, arg_pid_t pid2, arg_int_t type, arg_ulong_t idx1,
+		arg_ulong_t idx2)
 {
 	AUTO(task_put) struct task *a = task_find(task_pid_ns(t), pid1);
 	AUTO(task_put) struct task *b = task_find(task_pid_ns(t), pid2);

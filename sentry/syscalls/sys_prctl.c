@@ -46,7 +46,8 @@ static int64_t set_name(struct task *t, uint64_t addr)
 }
 
 /* Runs fn on a private copy of the credentials and installs it unless fn fails. */
-static int64_t edit_cred(struct task *t, int64_t (*fn)(struct cred *c, uint64_t a, uint64_t b), uint64_t a, uint64_t b)
+static int64_t edit_cred(struct task *t, int64_t (*fn)(struct cred *c, uint64_t a, uint64_t b),
+		uint64_t a, uint64_t b)
 {
 	struct cred *c = cred_dup(t->cred);
 	int64_t r;
@@ -271,7 +272,8 @@ static int64_t prctl_set(struct task *t, int32_t option, uint64_t a2, uint64_t a
 }
 
 /* prctl(2) */
-int64_t sys_prctl(struct task *t, arg_int_t option, arg_ulong_t arg2, arg_ulong_t arg3, arg_ulong_t arg4, arg_ulong_t arg5)
+int64_t sys_prctl(struct task *t, arg_int_t option, arg_ulong_t arg2, arg_ulong_t arg3,
+		arg_ulong_t arg4, arg_ulong_t arg5)
 {
 	switch (option) {
 	case PR_SET_NO_NEW_PRIVS:

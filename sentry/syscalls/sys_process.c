@@ -168,7 +168,8 @@ static int copy_strings(struct task *t, uint64_t addr, bool env, struct loader_s
 }
 
 /* Opens the program; name becomes what the kernel calls it. */
-static int exec_open(struct task *t, int dfd, const char *path, uint32_t flags, char name[PATH_MAX_GUEST], struct file **ret)
+static int exec_open(struct task *t, int dfd, const char *path, uint32_t flags,
+		char name[PATH_MAX_GUEST], struct file **ret)
 {
 	struct walk w;
 	struct path p;
@@ -237,7 +238,8 @@ int64_t sys_execve(struct task *t, arg_path_t path, arg_uaddr_t argv, arg_uaddr_
 }
 
 /* execveat(2) */
-int64_t sys_execveat(struct task *t, arg_fd_t fd, arg_path_t filename, arg_uaddr_t argv, arg_uaddr_t envp, arg_flags_t flags)
+int64_t sys_execveat(struct task *t, arg_fd_t fd, arg_path_t filename, arg_uaddr_t argv,
+		arg_uaddr_t envp, arg_flags_t flags)
 {
 	if (flags & ~(uint32_t)(AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW))
 		return -EINVAL;
@@ -312,7 +314,8 @@ int64_t sys_wait4(struct task *t, arg_pid_t upid, arg_uaddr_t stat_addr, arg_int
 }
 
 /* waitid(2) */
-int64_t sys_waitid(struct task *t, arg_int_t which, arg_pid_t upid, arg_uaddr_t infop, arg_int_t options, arg_uaddr_t ru)
+int64_t sys_waitid(struct task *t, arg_int_t which, arg_pid_t upid, arg_uaddr_t infop,
+		arg_int_t options, arg_uaddr_t ru)
 {
 	AUTO(process_group_put) struct process_group *pg = NULL;
 	AUTO(thread_group_put) struct thread_group *tg = NULL;

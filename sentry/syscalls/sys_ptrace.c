@@ -76,7 +76,8 @@ static int64_t job_locked(struct task *t, struct task *target, enum ptrace_job j
 	return ps->job_result;
 }
 
-static int64_t fpu_io(struct task *t, struct task *target, bool write, uaddr_t addr, uint64_t size, uint64_t *ret_size)
+static int64_t fpu_io(struct task *t, struct task *target, bool write, uaddr_t addr,
+		uint64_t size, uint64_t *ret_size)
 {
 	uint8_t *buf = malloc(FPU_MAX);
 	int64_t have, r;
@@ -89,7 +90,8 @@ static int64_t fpu_io(struct task *t, struct task *target, bool write, uaddr_t a
 	r = have < 0 ? have : 0;
 	if (r == 0) {
 		*ret_size = MIN(size, (uint64_t)have);
-		r = write ? copy_in(task_umem(t), buf, addr, *ret_size) : copy_out(task_umem(t), addr, buf, *ret_size);
+		r = write ? copy_in(task_umem(t), buf, addr, *ret_size) : copy_out(task_umem(t),
+			addr, buf, *ret_size);
 	}
 	if (r == 0 && write) {
 		arch_fpu_sanitise(buf, (size_t)have, *ret_size);
@@ -137,7 +139,8 @@ static int64_t regset(struct task *t, struct task *target, uint64_t type, uint64
 	case NT_FPREGSET:
 	case NT_X86_XSTATE:
 		r = fpu_io(t, target, write, UADDR(iov.base),
-			   type == NT_FPREGSET ? MIN(iov.size, (uint64_t)FXSAVE_SIZE) : iov.size, &iov.size);
+			   type == NT_FPREGSET ? MIN(iov.size, (uint64_t)FXSAVE_SIZE) : iov.size,
+				&iov.size);
 		break;
 	default:
 		return -EINVAL;
@@ -296,7 +299,8 @@ static int64_t set_options(struct task *target, uint64_t options)
 }
 
 /* Requests on a stopped tracee. */
-static int64_t request_stopped(struct task *t, struct task *target, int64_t request, uint64_t addr, uint64_t data)
+static int64_t request_stopped(struct task *t, struct task *target, int64_t request,
+		uint64_t addr, uint64_t data)
 {
 	struct guest_regs regs;
 	uint64_t size;
@@ -333,7 +337,8 @@ static int64_t request_stopped(struct task *t, struct task *target, int64_t requ
 	case PTRACE_SINGLESTEP:
 		return resume(target, RESUME_STEP, data);
 	case PTRACE_LISTEN:
-		return target->ptrace->seized && target->ptrace->stop == STOP_GROUP ? resume(target, RESUME_LISTEN, 0) : -EIO;
+		return target->ptrace->seized &&
+			target->ptrace->stop == STOP_GROUP ? resume(target, RESUME_LISTEN, 0) : -EIO;
 	case PTRACE_DETACH:
 		return detach(target, data);
 	case PTRACE_SETOPTIONS:
@@ -380,7 +385,8 @@ int64_t sys_ptrace(struct task *t, arg_slong_t request, arg_slong_t pid, arg_ulo
 	if (!target)
 		return -ESRCH;
 	if (request == PTRACE_ATTACH || request == PTRACE_SEIZE)
-		return request == PTRACE_SEIZE && addr ? -EIO : attach(t, target, request == PTRACE_SEIZE, request == PTRACE_SEIZE ? data : 0);
+		return request == PTRACE_SEIZE && addr ? -EIO : attach(t, target,
+			request == PTRACE_SEIZE, request == PTRACE_SEIZE ? data : 0);
 	mutex_lock(&taskset_mu);
 	mine = target->tracer == t;
 	stopped = mine && target->ptrace->stopped && !target->ptrace->listening && target->ctx;

@@ -72,7 +72,8 @@ int64_t sys_sched_get_priority_min(struct task *t, arg_int_t policy)
 }
 
 /* Sets policy (-1: keep) and priority after the checks of sched_setscheduler(2). */
-static int64_t set_policy(struct task *t, int32_t pid, int32_t policy, int32_t priority, bool reset, bool set_nice, int32_t nice)
+static int64_t set_policy(struct task *t, int32_t pid, int32_t policy, int32_t priority,
+		bool reset, bool set_nice, int32_t nice)
 {
 	AUTO(task_put) struct task *other = NULL;
 	int lo, hi, err;
@@ -111,7 +112,8 @@ int64_t sys_sched_setscheduler(struct task *t, arg_pid_t pid, arg_int_t policy, 
 		return -EINVAL;
 	if (copy_in_struct(task_umem(t), &priority, param) < 0)
 		return -EFAULT;
-	return set_policy(t, pid, policy & ~SCHED_RESET_ON_FORK_, priority, policy & SCHED_RESET_ON_FORK_, false, 0);
+	return set_policy(t, pid, policy & ~SCHED_RESET_ON_FORK_, priority,
+		policy & SCHED_RESET_ON_FORK_, false, 0);
 }
 
 int64_t sys_sched_setparam(struct task *t, arg_pid_t pid, arg_uaddr_t param)
@@ -196,7 +198,8 @@ int64_t sys_sched_setattr(struct task *t, arg_pid_t pid, arg_uaddr_t uattr, arg_
 			  a.policy == SCHED_OTHER || a.policy == SCHED_BATCH_, a.nice);
 }
 
-int64_t sys_sched_getattr(struct task *t, arg_pid_t pid, arg_uaddr_t uattr, arg_uint_t usize, arg_flags_t flags)
+int64_t sys_sched_getattr(struct task *t, arg_pid_t pid, arg_uaddr_t uattr, arg_uint_t usize,
+		arg_flags_t flags)
 {
 	AUTO(task_put) struct task *other = NULL;
 	struct guest_sched_attr a = { .size = sizeof(a) };
@@ -258,7 +261,8 @@ int64_t sys_sched_getaffinity(struct task *t, arg_pid_t pid, arg_uint_t len, arg
 
 /* Calls fn for each task that which and who name (setpriority(2), ioprio_set(2)). Returns how many. */
 enum prio_which { PRIO_WHICH_PROCESS, PRIO_WHICH_PGRP, PRIO_WHICH_USER };
-static int for_each_named(struct task *t, enum prio_which which, int32_t who, void (*fn)(struct task *t, struct task *it, void *arg), void *arg)
+static int for_each_named(struct task *t, enum prio_which which, int32_t who,
+		void (*fn)(struct task *t, struct task *it, void *arg), void *arg)
 {
 	extern struct list_node all_tasks;
 	struct process_group *pg;
@@ -269,7 +273,8 @@ static int for_each_named(struct task *t, enum prio_which which, int32_t who, vo
 	if (which == PRIO_WHICH_USER && who && !user_ns_make_kuid(t->cred->user_ns, (uint32_t)who, &uid))
 		return 0;
 	GUARD(mutex, &taskset_mu);
-	pg = which == PRIO_WHICH_PGRP ? who ? process_group_find_locked(task_pid_ns(t), who) : t->tg->pgrp : NULL;
+	pg = which == PRIO_WHICH_PGRP ? who ? process_group_find_locked(task_pid_ns(t),
+		who) : t->tg->pgrp : NULL;
 	list_for_each(it, &all_tasks, all_node) {
 		bool match = false;
 

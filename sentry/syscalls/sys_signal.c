@@ -22,7 +22,8 @@ static bool signo_valid(int signo)
 }
 
 /* rt_sigaction(2) */
-int64_t sys_rt_sigaction(struct task *t, arg_int_t sig, arg_uaddr_t act, arg_uaddr_t oact, arg_size_t sigsetsize)
+int64_t sys_rt_sigaction(struct task *t, arg_int_t sig, arg_uaddr_t act, arg_uaddr_t oact,
+		arg_size_t sigsetsize)
 {
 	struct guest_sigaction in = { 0 }, old;
 
@@ -41,7 +42,8 @@ int64_t sys_rt_sigaction(struct task *t, arg_int_t sig, arg_uaddr_t act, arg_uad
 }
 
 /* rt_sigprocmask(2) */
-int64_t sys_rt_sigprocmask(struct task *t, arg_int_t how, arg_uaddr_t nset, arg_uaddr_t oset, arg_size_t sigsetsize)
+int64_t sys_rt_sigprocmask(struct task *t, arg_int_t how, arg_uaddr_t nset, arg_uaddr_t oset,
+		arg_size_t sigsetsize)
 {
 	sigset_kernel old = t->blocked, set;
 
@@ -112,7 +114,8 @@ int64_t sys_pause(struct task *t)
 }
 
 /* sigtimedwait(2) */
-int64_t sys_rt_sigtimedwait(struct task *t, arg_uaddr_t uthese, arg_uaddr_t uinfo, arg_uaddr_t uts, arg_size_t sigsetsize)
+int64_t sys_rt_sigtimedwait(struct task *t, arg_uaddr_t uthese, arg_uaddr_t uinfo,
+		arg_uaddr_t uts, arg_size_t sigsetsize)
 {
 	sigset_kernel set;
 	struct guest_siginfo info;
@@ -279,7 +282,8 @@ int64_t sys_kill(struct task *t, arg_pid_t pid, arg_int_t sig)
 	return pg ? kill_many(t, pg, &info, sig) : -ESRCH;
 }
 
-static int64_t send_thread(struct task *t, int32_t tgid, int32_t tid, int sig, const struct guest_siginfo *info)
+static int64_t send_thread(struct task *t, int32_t tgid, int32_t tid, int sig,
+		const struct guest_siginfo *info)
 {
 	AUTO(task_put) struct task *other = NULL;
 
@@ -340,7 +344,8 @@ int64_t sys_rt_sigqueueinfo(struct task *t, arg_pid_t pid, arg_int_t sig, arg_ua
 }
 
 /* rt_tgsigqueueinfo(2) */
-int64_t sys_rt_tgsigqueueinfo(struct task *t, arg_pid_t tgid, arg_pid_t pid, arg_int_t sig, arg_uaddr_t uinfo)
+int64_t sys_rt_tgsigqueueinfo(struct task *t, arg_pid_t tgid, arg_pid_t pid, arg_int_t sig,
+		arg_uaddr_t uinfo)
 {
 	struct guest_siginfo info;
 	int err;
@@ -352,7 +357,8 @@ int64_t sys_rt_tgsigqueueinfo(struct task *t, arg_pid_t tgid, arg_pid_t pid, arg
 }
 
 /* pidfd_send_signal(2) */
-int64_t sys_pidfd_send_signal(struct task *t, arg_fd_t pidfd, arg_int_t sig, arg_uaddr_t uinfo, arg_flags_t flags)
+int64_t sys_pidfd_send_signal(struct task *t, arg_fd_t pidfd, arg_int_t sig, arg_uaddr_t uinfo,
+		arg_flags_t flags)
 {
 	AUTO(file_put) struct file *f = NULL;
 	AUTO(thread_group_put) struct thread_group *tg = NULL;

@@ -40,10 +40,14 @@ static struct arch_signal signal_args(void)
 
 TEST(round_trip)
 {
-	struct guest_regs regs = { .rip = 0x401234, .rsp = BASE + 60000, .rax = 1, .r15 = 15, .rdi = 7, .eflags = 0x246 }, at = regs;
+	struct guest_regs regs = { .rip = 0x401234, .rsp = BASE + 60000, .rax = 1, .r15 = 15 };
+	struct guest_regs at;
 	struct arch_signal s = signal_args();
 	struct arch_sigreturn r = { .fpu = back, .fpu_max = sizeof(back) };
 
+	regs.rdi = 7;
+	regs.eflags = 0x246;
+	at = regs;
 	CHECK_EQ(arch_signal_frame(&um, &s, &at), 0);
 	CHECK_EQ(at.rip, 0x401000);
 	CHECK_EQ(at.rdi, 10);

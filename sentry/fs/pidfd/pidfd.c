@@ -36,7 +36,8 @@ static struct waitq *pidfd_waitq(struct file *f)
 static size_t pidfd_fdinfo(struct file *f, char *buf, size_t size)
 {
 	struct thread_group *tg = f->data;
-	int32_t pid = current && !thread_group_dead(tg) ? thread_group_pid_in(tg, task_pid_ns(current)) : -1;
+	int32_t pid = current && !thread_group_dead(tg) ? thread_group_pid_in(tg,
+		task_pid_ns(current)) : -1;
 	int n = snprintf(buf, size, "Pid:\t%d\nNSpid:\t%d\n", pid, pid);
 
 	return n > 0 ? MIN((size_t)n, size - 1) : 0;

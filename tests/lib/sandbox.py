@@ -222,7 +222,7 @@ def guest_root(out):
     root = os.path.join(os.path.abspath(out), "guest-root")
     if not os.path.exists(root + "/.complete"):
         shutil.rmtree(root, ignore_errors=True)
-        for name in ("bin", "etc", "root", "tmp", "proc", "sys", "dev", "data", "work", "t",
+        for name in ("bin", "etc", "root", "tmp", "proc", "sys", "dev", "data", "work", "t", "bench",
                      "var/log", "usr/bin", "home/user", "run"):
             os.makedirs(root + "/" + name)
         shutil.copy("/bin/busybox", root + "/bin/busybox")

@@ -42,7 +42,8 @@ def make_debian(root):
         return "debootstrap failed: " + result.out.strip().splitlines()[-1]
     shutil.rmtree(root + "/var/cache/apt", ignore_errors=True)
     shutil.rmtree(root + "/debootstrap", ignore_errors=True)
-    os.makedirs(root + "/data", exist_ok=True)
+    for name in ("data", "bench"):
+        os.makedirs(root + "/" + name, exist_ok=True)
     with open(root + "/etc/hosts", "w") as f:
         f.write("127.0.0.1 localhost\n::1 localhost\n")
     with open(root + "/.complete-1", "w"):

@@ -1,0 +1,209 @@
+/*
+ * Small measurements of single operations, for tests/bench/bench. `micro WHAT` prints one number:
+ *   getpid stat open clock fork fault pipe: nanoseconds an operation
+ *   bytes: seconds for 600,000 one-byte reads and writes; loopback: Gbit/s of a TCP connection
+ *   now: the monotonic clock in seconds
+ */
+#include <arpa/inet.h>
+#include <err.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static double now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
+}
+
+static void do_getpid(void)
+{
+	syscall(SYS_getpid);
+}
+
+static void do_stat(void)
+{
+	struct stat st;
+
+	if (stat("/bin/busybox", &st) != 0 && stat("/bin/bash", &st) != 0)
+		err(1, "stat");
+}
+
+static void do_open(void)
+{
+	int fd = open("/etc/passwd", O_RDONLY);
+
+	if (fd < 0)
+		err(1, "open");
+	close(fd);
+}
+
+static void do_clock(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+}
+
+static void do_fork(void)
+{
+	pid_t pid = fork();
+
+	if (pid == 0)
+		_exit(0);
+	waitpid(pid, NULL, 0);
+}
+
+static void do_fault(void)
+{
+	static char *map;
+	static size_t at;
+
+	if (!map || at == 4096) {
+		if (map)
+			munmap(map, 4096 * 4096UL);
+		map = mmap(NULL, 4096 * 4096UL, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		at = 0;
+	}
+	map[at++ * 4096] = 1;
+}
+
+/* Median of seven batches, each of about 30 ms. */
+static double nanoseconds(void (*operation)(void))
+{
+	double results[7];
+	long batch = 1;
+
+	for (;;) {
+		double start = now();
+		for (long i = 0; i < batch; i++)
+			operation();
+		if (now() - start > 0.02)
+			break;
+		batch *= 2;
+	}
+	for (int round = 0; round < 7; round++) {
+		double start = now();
+		for (long i = 0; i < batch; i++)
+			operation();
+		double value = (now() - start) * 1e9 / (double)batch;
+		int at = round;
+		while (at > 0 && results[at - 1] > value) {
+			results[at] = results[at - 1];
+			at--;
+		}
+		results[at] = value;
+	}
+	return results[3];
+}
+
+static double pipe_round_trip(void)
+{
+	int there[2], back[2];
+	char byte = 0;
+	enum { TRIPS = 3000 };
+
+	if (pipe(there) || pipe(back))
+		err(1, "pipe");
+	pid_t pid = fork();
+	if (pid == 0) {
+		close(there[1]);
+		while (read(there[0], &byte, 1) == 1)
+			if (write(back[1], &byte, 1) != 1)
+				_exit(1);
+		_exit(0);
+	}
+	double start = 0;
+	for (int i = -200; i < TRIPS; i++) {
+		if (i == 0)
+			start = now();
+		if (write(there[1], &byte, 1) != 1 || read(back[0], &byte, 1) != 1)
+			err(1, "pipe");
+	}
+	double spent = now() - start;
+	close(there[1]);
+	waitpid(pid, NULL, 0);
+	return spent * 1e9 / TRIPS;
+}
+
+static double one_byte_calls(void)
+{
+	int zero = open("/dev/zero", O_RDONLY), null = open("/dev/null", O_WRONLY);
+	char byte;
+	double start = now();
+
+	for (int i = 0; i < 300000; i++)
+		if (read(zero, &byte, 1) != 1 || write(null, &byte, 1) != 1)
+			err(1, "one byte");
+	return now() - start;
+}
+
+static double loopback(void)
+{
+	struct sockaddr_in addr = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t size = sizeof(addr);
+	int server = socket(AF_INET, SOCK_STREAM, 0);
+	static char buffer[131072];
+
+	if (bind(server, (void *)&addr, sizeof(addr)) || listen(server, 1) ||
+	    getsockname(server, (void *)&addr, &size))
+		err(1, "listen");
+	pid_t pid = fork();
+	if (pid == 0) {
+		int fd = socket(AF_INET, SOCK_STREAM, 0);
+		if (connect(fd, (void *)&addr, sizeof(addr)))
+			err(1, "connect");
+		double end = now() + 1;
+		while (now() < end)
+			for (int i = 0; i < 16; i++)
+				if (write(fd, buffer, sizeof(buffer)) < 0)
+					err(1, "write");
+		_exit(0);
+	}
+	int fd = accept(server, NULL, NULL);
+	double start = now(), total = 0;
+	ssize_t got;
+	while ((got = read(fd, buffer, sizeof(buffer))) > 0)
+		total += (double)got;
+	double spent = now() - start;
+	waitpid(pid, NULL, 0);
+	return total * 8 / spent / 1e9;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct {
+		const char *name;
+		void (*operation)(void);
+	} operations[] = { { "getpid", do_getpid }, { "stat", do_stat }, { "open", do_open },
+			   { "clock", do_clock },   { "fork", do_fork }, { "fault", do_fault } };
+	const char *what = argc > 1 ? argv[1] : "";
+
+	for (size_t i = 0; i < sizeof(operations) / sizeof(operations[0]); i++)
+		if (strcmp(what, operations[i].name) == 0) {
+			printf("%.1f\n", nanoseconds(operations[i].operation));
+			return 0;
+		}
+	if (strcmp(what, "pipe") == 0)
+		printf("%.1f\n", pipe_round_trip());
+	else if (strcmp(what, "bytes") == 0)
+		printf("%.4f\n", one_byte_calls());
+	else if (strcmp(what, "loopback") == 0)
+		printf("%.3f\n", loopback());
+	else if (strcmp(what, "now") == 0)
+		printf("%.6f\n", now());
+	else
+		errx(2, "usage: micro getpid|stat|open|clock|fork|fault|pipe|bytes|loopback|now");
+	return 0;
+}

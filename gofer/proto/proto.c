@@ -165,25 +165,25 @@ const char *gofer_msg_name(unsigned int id)
 void gofer_put_request_header(struct cursor *c, const struct gofer_header *h)
 {
 	cursor_put_u16(c, h->id);
-	cursor_put_u16(c, 0);
+	cursor_put_u16(c, h->cpu);
 	cursor_put_u32(c, h->seq);
 }
 
 void gofer_put_reply_header(struct cursor *c, const struct gofer_header *h)
 {
-	gofer_put_request_header(c, h);
+	cursor_put_u16(c, h->id);
+	cursor_put_u16(c, 0);
+	cursor_put_u32(c, h->seq);
 	cursor_put_u32(c, (uint32_t)h->error);
 }
 
 int gofer_get_request_header(struct cursor *c, struct gofer_header *h)
 {
-	uint16_t pad;
-
 	h->id = cursor_get_u16(c);
-	pad = cursor_get_u16(c);
+	h->cpu = cursor_get_u16(c);
 	h->seq = cursor_get_u32(c);
 	h->error = 0;
-	return c->bad || pad || !gofer_msg_legal(h->id) ? -EPROTO : 0;
+	return c->bad || !gofer_msg_legal(h->id) ? -EPROTO : 0;
 }
 
 int gofer_get_reply_header(struct cursor *c, struct gofer_header *h)
@@ -193,7 +193,7 @@ int gofer_get_reply_header(struct cursor *c, struct gofer_header *h)
 	if (err < 0)
 		return err;
 	h->error = (int32_t)cursor_get_u32(c);
-	if (c->bad || h->error < 0 || h->error > 4095 || (h->error && cursor_left(c)))
+	if (c->bad || h->cpu || h->error < 0 || h->error > 4095 || (h->error && cursor_left(c)))
 		return -EPROTO;
 	return 0;
 }

@@ -104,6 +104,7 @@ enum gofer_msg {
 
 struct gofer_header {
 	uint16_t id;
+	uint16_t cpu; /* requests only: 1 + the processor that the caller runs on, 0: unknown; a hint */
 	uint32_t seq;
 	int32_t error; /* replies only: 0 or a positive Linux errno */
 };

@@ -1,6 +1,7 @@
 /* One thread, one poll set: requests are served in the order in which they arrive. */
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -9,6 +10,8 @@
 
 static uint8_t in_buf[GOFER_MSG_MAX] __attribute__((aligned(8)));
 static uint8_t out_buf[GOFER_MSG_MAX] __attribute__((aligned(8)));
+
+#define FOLLOW_AFTER 4
 
 static void conn_close(struct conn *c)
 {
@@ -45,6 +48,32 @@ static int reply_send(int sock, size_t size, int fd)
 	return n < 0 ? -errno : 0;
 }
 
+/*
+ * Runs where the caller runs: it waits for the answer anyway, and waking another processor costs
+ * several times the answer. Follows after some requests in a row from one processor.
+ */
+static void follow_caller(unsigned int cpu)
+{
+	static unsigned int here, seen, row;
+	static bool refused;
+	cpu_set_t set;
+
+	if (cpu == 0 || cpu > CPU_SETSIZE || cpu == here || refused) {
+		row = 0;
+		return;
+	}
+	row = cpu == seen ? row + 1 : 1;
+	seen = cpu;
+	if (row < FOLLOW_AFTER)
+		return;
+	CPU_ZERO(&set);
+	CPU_SET(cpu - 1, &set);
+	if (sched_setaffinity(0, sizeof(set), &set) < 0)
+		refused = true;
+	here = cpu;
+	row = 0;
+}
+
 /* Serves what one connection has sent. 0, or negative when the connection is over. */
 static int conn_serve(struct conn *c)
 {
@@ -62,6 +91,8 @@ static int conn_serve(struct conn *c)
 		log_warn("%s: message too large or with descriptors", c->path);
 		return -EPROTO;
 	}
+	if (n >= 4)
+		follow_caller(in_buf[2] | (unsigned int)in_buf[3] << 8);
 	size = backend_serve(c, in_buf, (size_t)n, out_buf, &fd);
 	if (size < 0)
 		log_warn("%s: message %u broke the protocol", c->path, in_buf[0] | in_buf[1] << 8);

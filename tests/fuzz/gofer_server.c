@@ -14,19 +14,22 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+static char scratch[] = "/tmp/gofer-fuzz-XXXXXX";
+
 static void scratch_remove(void)
 {
-	if (fchdir(backend_base_fd) == 0 && system("rm -rf -- 0") != 0)
+	char cmd[64];
+
+	snprintf(cmd, sizeof(cmd), "rm -rf -- %s", scratch);
+	if (chdir("/") < 0 || system(cmd) != 0)
 		fputs("scratch tree left behind\n", stderr);
 }
 
 static void scratch_init(void)
 {
-	char dir[] = "/tmp/gofer-fuzz-XXXXXX";
-
-	if (!mkdtemp(dir))
+	if (!mkdtemp(scratch))
 		abort();
-	backend_init(open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC), 16);
+	backend_init(open(scratch, O_PATH | O_DIRECTORY | O_CLOEXEC), 16);
 	/* Only the descriptor leads to it from here on. */
 	if (mkdirat(backend_base_fd, "0", 0755) < 0)
 		abort();

@@ -1,5 +1,6 @@
 /* The sentry's end of a gofer connection: round trips, death, references to give back. */
 #include <poll.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -103,7 +104,8 @@ static void client_send_closes(struct gofer_client *c)
 
 void client_begin(struct gofer_client *c, struct cursor *cur, uint16_t id)
 {
-	struct gofer_header h = { .id = id };
+	int cpu = sched_getcpu();
+	struct gofer_header h = { .id = id, .cpu = cpu >= 0 && cpu < UINT16_MAX ? (uint16_t)(cpu + 1) : 0 };
 
 	mutex_assert_held(&c->mu);
 	if (id != GOFER_close)

@@ -183,8 +183,14 @@ int64_t sys_readlinkat(struct task *t, int32_t dirfd, uaddr_t path, uaddr_t buf,
 		return r;
 	r = vfs_readlink(&p, t->cred, text, sizeof(text));
 	path_put(&p);
-	if (r < 0)
+	if (r < 0) {
+		char first = 1;
+
+		/* "" that names no link is no name at all. */
+		if (r == -EINVAL && copy_in_struct(task_umem(t), &first, path) == 0 && !first)
+			r = -ENOENT;
 		return r;
+	}
 	r = MIN(r, (int64_t)size);
 	return copy_out(task_umem(t), buf, text, (size_t)r) < 0 ? -EFAULT : r;
 }
@@ -480,6 +486,16 @@ int64_t sys_getcwd(struct task *t, uaddr_t buf, uint64_t size)
 		return r;
 	if (r > 10 && strcmp(text + r - 10, " (deleted)") == 0)
 		return -ENOENT;
+	if (!reachable) {
+		static const char prefix[] = "(unreachable)";
+		size_t n = sizeof(prefix) - 1;
+
+		if ((size_t)r + n + 1 > sizeof(text))
+			return -ENAMETOOLONG;
+		memmove(text + n, text, (size_t)r + 1);
+		memcpy(text, prefix, n);
+		r += (int64_t)n;
+	}
 	if ((uint64_t)r + 1 > size)
 		return -ERANGE;
 	return copy_out(task_umem(t), buf, text, (size_t)r + 1) < 0 ? -EFAULT : r + 1;

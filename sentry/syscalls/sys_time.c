@@ -263,9 +263,9 @@ int64_t sys_clock_nanosleep(struct task *t, int32_t clock_id, uint32_t flags, ua
 	bool absolute = flags & TIMER_ABSTIME;
 	int64_t ns, now, r;
 
-	if (!clock_read(t, clock_id, &now) || clock_id == CLOCK_THREAD_CPUTIME_ID)
+	if (!clock_read(t, clock_id, &now))
 		return -EINVAL;
-	if (clock_id == CLOCK_MONOTONIC_RAW || clock_id == CLOCK_MONOTONIC_COARSE ||
+	if (clock_id == CLOCK_THREAD_CPUTIME_ID || clock_id == CLOCK_MONOTONIC_RAW || clock_id == CLOCK_MONOTONIC_COARSE ||
 	    clock_id == CLOCK_REALTIME_COARSE)
 		return -EOPNOTSUPP;
 	r = copy_in_timespec(t, req, &ns);

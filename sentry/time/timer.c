@@ -22,11 +22,15 @@ static int64_t to_mono(const struct ktimer *kt)
 	return time_add(kt->expires_ns, clock_mono() - clock_now(kt->clock_id));
 }
 
-static void insert_locked(struct ktimer *kt)
+/* A guest may ask for a period of 1 ns; it is served this often, with the overruns counted. */
+#define PERIOD_MIN_NS 50000
+
+/* earliest: not to fire before, on the monotonic clock. */
+static void insert_locked(struct ktimer *kt, int64_t earliest)
 {
 	struct rb_node **link = &timers.tree.root, *parent = NULL;
 
-	kt->mono_ns = to_mono(kt);
+	kt->mono_ns = MAX(to_mono(kt), earliest);
 	while (*link) {
 		parent = *link;
 		link = kt->mono_ns < rb_entry(parent, struct ktimer, node)->mono_ns ? &parent->left :
@@ -56,7 +60,7 @@ void ktimer_arm(struct ktimer *kt, int64_t expires_ns, int64_t interval_ns)
 		erase_locked(kt);
 	kt->expires_ns = expires_ns;
 	kt->interval_ns = interval_ns;
-	insert_locked(kt);
+	insert_locked(kt, INT64_MIN);
 }
 
 bool ktimer_cancel(struct ktimer *kt)
@@ -106,7 +110,7 @@ void ktimer_realtime_changed(void)
 		struct ktimer *kt = rb_entry(n, struct ktimer, node);
 
 		rb_erase(&old, n);
-		insert_locked(kt);
+		insert_locked(kt, INT64_MIN);
 	}
 	cond_broadcast(&timers.changed);
 }
@@ -118,11 +122,11 @@ static void fire_locked(struct ktimer *kt, int64_t now)
 
 	erase_locked(kt);
 	if (kt->interval_ns > 0) {
-		int64_t late = now - kt->mono_ns;
+		int64_t late = MAX(now - to_mono(kt), (int64_t)0);
 
 		overruns += (uint64_t)(late / kt->interval_ns);
 		kt->expires_ns = time_add(kt->expires_ns, (int64_t)overruns * kt->interval_ns);
-		insert_locked(kt);
+		insert_locked(kt, time_add(now, PERIOD_MIN_NS));
 	}
 	kt->running = true;
 	mutex_unlock(&timers.mu);

@@ -333,6 +333,7 @@ enum switch_why pt_context_switch(struct pcontext *pub, struct aspace *as_pub)
 	struct pt_context *ctx = pt_context(pub);
 	struct pt_aspace *as = pt_aspace(as_pub);
 	enum switch_why why;
+	struct rusage usage;
 	int st;
 
 	if (unlikely(ctx->as != as) && move_to(ctx, as) < 0)
@@ -348,10 +349,14 @@ enum switch_why pt_context_switch(struct pcontext *pub, struct aspace *as_pub)
 		why = SWITCH_DEAD;
 		st = -1;
 		if (pt_aspace_enter(as, ctx) == 0) {
+			bool look = cpu_look_due(ctx);
+
 			cpu_enter(ctx);
-			if (resume(ctx) == 0 && stub_wait(ctx, &st) < 0)
+			if (resume(ctx) == 0 && stub_wait_usage(ctx, &st, look ? &usage : NULL) < 0)
 				st = -1;
 			cpu_leave(ctx);
+			if (unlikely(look) && st != -1)
+				cpu_look(ctx, &usage);
 			pt_aspace_leave(as);
 		}
 		atomic_store_explicit(&ctx->in_guest, 0, memory_order_relaxed);

@@ -3,17 +3,27 @@
  * hand-over wakes a sleeping CPU (25 us in a virtual machine), on one CPU it is a context switch. So a
  * pair is pinned to one CPU. A new pair starts where its creator runs, and a pair moves away as a
  * whole when it keeps finding another pair's guest code there while some CPU runs none.
+ *
+ * Others on the host are not counted so. A pair whose stub was preempted several times since the last
+ * look lets its task thread go for one hand-over: the host wakes it on an idle CPU when there is one,
+ * and the pair is pinned again where it then is.
  */
 #include <unistd.h>
 
+#include "platform/host/clock.h"
 #include "platform/ptrace/ptrace_priv.h"
 
 /* How often in a row a pair must find its CPU taken before it moves; a new pair moves at once. */
-enum { CROWDED_LIMIT = 32 };
+enum {
+	CROWDED_LIMIT = 32,
+	LOOK_NS = 8000000,   /* between two looks at the stub's preemptions */
+	PREEMPTED_LIMIT = 2, /* so many since the last look: somebody else wants this CPU */
+};
 
 static struct {
 	_Alignas(64) _Atomic int running; /* pairs in guest code, preempted or not */
 } cpu_load[CPU_MAX];
+static cpu_set_t cpu_all;        /* const after cpu_open */
 static int cpu_allowed[CPU_MAX]; /* const after cpu_open */
 static int cpu_count;            /* const after cpu_open; 1 or less turns pinning off */
 
@@ -37,6 +47,7 @@ void cpu_open(void)
 	for (int i = 0; i < CPU_MAX; i++)
 		if (CPU_ISSET((size_t)i, &set))
 			cpu_allowed[cpu_count++] = i;
+	cpu_all = set;
 }
 
 /* The calling thread's CPU, for a new pair. */
@@ -66,6 +77,34 @@ static void cpu_pin(struct pt_context *ctx, int cpu)
 	if (pid)
 		pin_task(pid, cpu);
 	ctx->crowded = 0;
+	ctx->loose = false;
+}
+
+static int64_t coarse_now(void)
+{
+	return host_clock_ns(CLOCK_MONOTONIC_COARSE);
+}
+
+/* True when the next stop of the stub should be followed by cpu_look. */
+bool cpu_look_due(struct pt_context *ctx)
+{
+	return cpu_count > 1 && coarse_now() >= ctx->look_at;
+}
+
+/* Looks whether the stub had to share its CPU, by its involuntary switches. Task thread only. */
+void cpu_look(struct pt_context *ctx, const struct rusage *stub)
+{
+	int64_t more = stub->ru_nivcsw - ctx->preempted;
+
+	ctx->preempted = stub->ru_nivcsw;
+	ctx->look_at = coarse_now() + LOOK_NS;
+	if (ctx->loose) {
+		cpu_pin(ctx, cpu_here());
+	} else if (more >= PREEMPTED_LIMIT) {
+		(void)!sched_setaffinity(0, sizeof(cpu_all), &cpu_all);
+		ctx->loose = true;
+		ctx->look_at = 0; /* pinned again after the next stop */
+	}
 }
 
 /* Counts the pair as running; moves it first when its CPU is crowded and another one is free. */

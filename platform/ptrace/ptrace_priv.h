@@ -4,6 +4,7 @@
 
 #include <sched.h>
 #include <stdatomic.h>
+#include <sys/resource.h>
 #include <sys/types.h>
 
 #include "platform/base/list.h"
@@ -75,6 +76,9 @@ struct pt_context {
 	_Atomic uint32_t in_guest;    /* an interrupt needs a signal */
 	int cpu;                      /* private to the task thread, as all below */
 	unsigned int crowded;         /* switches in a row that found another pair on this CPU */
+	bool loose;                   /* the task thread is not pinned: the host is choosing a CPU */
+	int64_t look_at;              /* coarse time of the next look at preemptions, ns */
+	int64_t preempted;            /* of the stub, at the last look */
 	bool step;
 	bool fpu_given;               /* fpu holds a state for the next stub */
 	bool result_pending;          /* result was not written to the stub yet */
@@ -115,6 +119,7 @@ void args_slot_free(struct pt_platform *p, struct args_slot *slot);
 /* stub.c */
 int stub_attach(struct pt_context *ctx, pid_t pid);
 int stub_wait(struct pt_context *ctx, int *ret_status);
+int stub_wait_usage(struct pt_context *ctx, int *ret_status, struct rusage *usage);
 int stub_run(struct pt_context *ctx, struct guest_regs *regs);
 int stub_regs_read(struct pt_context *ctx, struct guest_regs *ret_regs);
 int stub_regs_write(struct pt_context *ctx, const struct guest_regs *regs);
@@ -153,5 +158,7 @@ void cpu_start(struct pt_context *ctx);
 void cpu_pin_stub(struct pt_context *ctx, pid_t pid);
 void cpu_enter(struct pt_context *ctx);
 void cpu_leave(struct pt_context *ctx);
+bool cpu_look_due(struct pt_context *ctx);
+void cpu_look(struct pt_context *ctx, const struct rusage *stub);
 
 #endif

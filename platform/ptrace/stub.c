@@ -33,12 +33,18 @@ long stub_ptrace(long request, pid_t pid, uint64_t addr, uint64_t data)
  */
 int stub_wait(struct pt_context *ctx, int *ret_status)
 {
+	return stub_wait_usage(ctx, ret_status, NULL);
+}
+
+/* The same with the stub's resource usage so far; usage may be NULL. */
+int stub_wait_usage(struct pt_context *ctx, int *ret_status, struct rusage *usage)
+{
 	pid_t pid = atomic_load_explicit(&ctx->pid, memory_order_relaxed);
 	long r;
 	int st = 0;
 
 	do
-		r = syscall(SYS_wait4, pid, &st, __WALL, NULL);
+		r = syscall(SYS_wait4, pid, &st, __WALL, usage);
 	while (r < 0 && errno == EINTR);
 	if (r < 0 || !WIFSTOPPED(st)) {
 		log_debug("stub %d died, status 0x%x", (int)pid, (unsigned int)st);

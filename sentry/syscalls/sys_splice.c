@@ -131,6 +131,14 @@ static bool is_nonblock(const struct transfer *x, uint32_t flags)
 	       (pipe_of_file(x->out) && file_flags(x->out) & O_NONBLOCK);
 }
 
+/* Data comes from and goes to files with a type; eventfds and their like, and directories, have none. */
+static bool spliceable(struct file *f)
+{
+	uint32_t type = file_inode(f)->mode & S_IFMT;
+
+	return type && type != S_IFDIR;
+}
+
 int64_t sys_splice(struct task *t, int32_t fd_in, uaddr_t off_in, int32_t fd_out, uaddr_t off_out, uint64_t len,
 		   uint32_t flags)
 {
@@ -158,7 +166,8 @@ int64_t sys_splice(struct task *t, int32_t fd_in, uaddr_t off_in, int32_t fd_out
 		x.step = step_fill;
 	else
 		return -EINVAL;
-	if ((!pipe_of_file(out) && file_flags(out) & O_APPEND) || S_ISDIR(file_inode(in)->mode))
+	if ((!pipe_of_file(out) && file_flags(out) & O_APPEND) || !spliceable(in) || !spliceable(out) ||
+	    !in->ops->read || !out->ops->write)
 		return -EINVAL;
 	r = transfer_run(t, &x, is_nonblock(&x, flags), "splice");
 	r = offset_out(t, off_in, x.in_pos, r);

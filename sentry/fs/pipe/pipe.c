@@ -379,6 +379,9 @@ static int fifo_open_wait(struct file *f)
 	struct pipe *p = of(f);
 	int acc = file_flags(f) & O_ACCMODE;
 
+	/* A pipe opened again through /proc/PID/fd has no rendezvous. */
+	if (f->inode->sb == &anon_superblock)
+		return 0;
 	GUARD(mutex, &p->mu);
 	if (acc == O_RDONLY)
 		return p->writers || p->writer_opens > (uint64_t)f->pos ? 0 : -EAGAIN;

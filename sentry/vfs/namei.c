@@ -231,6 +231,8 @@ static int vfs_remove(const struct walk *w, const char *pathname, bool is_dir)
 	r = walker_parent(&wk);
 	if (r == 0 && wk.last != LAST_NORM)
 		r = is_dir ? dots_rmdir[wk.last] : -EISDIR;
+	if (r == 0 && mount_readonly(wk.cur.mnt))
+		r = -EROFS;
 	if (r < 0)
 		goto out;
 	dir = wk.cur.dentry->inode;
@@ -241,8 +243,6 @@ static int vfs_remove(const struct walk *w, const char *pathname, bool is_dir)
 		r = -ENOENT;
 	if (r == 0 && !is_dir && wk.slash)
 		r = S_ISDIR(victim->inode->mode) ? -EISDIR : -ENOTDIR;
-	if (r == 0 && mount_readonly(wk.cur.mnt))
-		r = -EROFS;
 	if (r == 0)
 		r = remove_locked(&wk, victim, is_dir);
 	if (r == 0)
@@ -369,8 +369,6 @@ static int rename_locked(struct renaming *rn, const struct cred *cred)
 		r = walker_locked_child(&rn->to, &rn->new);
 	if (r == 0)
 		r = rename_check(rn);
-	if (r == 0 && mount_readonly(rn->from.cur.mnt))
-		r = -EROFS;
 	if (r == 0 && rn->old->inode == rn->new->inode)
 		return 0; /* two names of one file: nothing happens */
 	if (r == 0)
@@ -417,6 +415,8 @@ int vfs_rename(const struct walk *from, const char *oldpath, const struct walk *
 		r = -EBUSY;
 	if (r == 0 && rn.to.last != LAST_NORM)
 		r = flags & RENAME_NOREPLACE ? -EEXIST : -EBUSY;
+	if (r == 0 && mount_readonly(rn.from.cur.mnt))
+		r = -EROFS;
 	if (r == 0) {
 		walker_revalidate(&rn.from);
 		walker_revalidate(&rn.to);

@@ -31,7 +31,7 @@ STATE_DESC(mm, S_NOSAVE(mm, umem, "const"), S_VAL(mm, 1, refs), S_NOSAVE(mm, mu,
 
 enum {
 	FORK_MAP_MAX = 192, /* runs mapped into a child before it runs */
-	FORK_COPY_MAX = 16, /* hot windows copied */
+	FORK_COPY_MAX = 48, /* hot windows copied */
 };
 
 struct platform *mm_platform;

@@ -8,6 +8,9 @@
 /* Most bytes of one host call. */
 #define TRANSFER_MAX (1u << 20)
 
+/* Inodes on the idle lists of all gofer file systems. */
+static _Atomic uint32_t idle_total;
+
 /* The descriptor for reading (or writing); an open or a pin is held. -1: none. */
 static int handle_fd(struct gofer_inode *gi, bool write)
 {
@@ -36,11 +39,11 @@ static void idle_locked(struct gofer_inode *gi, int fds[2])
 	if (gi->opens || (gi->rfd < 0 && gi->wfd < 0) || !list_empty(&gi->idle_node))
 		return;
 	list_add_tail(&fs->idle, &gi->idle_node);
-	if (++fs->idle_count <= HANDLES_IDLE_MAX)
+	if (atomic_fetch_add(&idle_total, 1) < HANDLES_IDLE_MAX)
 		return;
 	old = list_first(&fs->idle, struct gofer_inode, idle_node);
 	list_del(&old->idle_node);
-	fs->idle_count--;
+	idle_total--;
 	handles_close_locked(old, fds);
 }
 
@@ -49,7 +52,7 @@ static void not_idle_locked(struct gofer_inode *gi)
 	if (list_empty(&gi->idle_node))
 		return;
 	list_del(&gi->idle_node);
-	gi->fs->idle_count--;
+	idle_total--;
 }
 
 static void close_fds(const int fds[2])
@@ -134,8 +137,9 @@ static int handle_need(struct gofer_inode *gi, bool write)
 	r = gofer_call(gofer_client_of(gi), open, &req, &rep, &fd);
 	if (r < 0)
 		return r;
+	/* The gofer sent one, but our own table was full. */
 	if (fd < 0)
-		return -EIO;
+		return -ENFILE;
 	gofer_handle_offer(gi, fd, write);
 	return 0;
 }

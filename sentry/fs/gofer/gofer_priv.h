@@ -70,7 +70,6 @@ struct gofer_sb {
 	uint32_t table_buckets, table_count;
 	struct mutex handle_mu;	 /* LOCK_OBJECT: handles of all inodes, idle list */
 	struct list_node idle;	 /* gofer_inode.idle_node: handles kept open without open files */
-	uint32_t idle_count;
 	_Atomic uint32_t changes; /* operations begun that change names */
 	struct mutex prefetch_mu; /* LOCK_OBJECT: prefetched children of all directories */
 	struct list_node prefetched; /* prefetch.fs_node, oldest first */
@@ -82,7 +81,7 @@ struct gofer_sb {
 
 /* Bounds of what is kept without being asked for. */
 enum {
-	HANDLES_IDLE_MAX = 512,
+	HANDLES_IDLE_MAX = 512, /* over all mounts; a mount keeps at least one */
 	PREFETCH_MAX = 8192,
 	PREFETCH_BUCKETS = 2048,
 	PREFETCH_DIR_MAX = 4096, /* entries of one readdir that get inodes ahead */

@@ -85,7 +85,7 @@ static int job_take(struct gofer_inode *dir, struct walk_job *job, int fd, struc
 	int r = 0;
 
 	for (k = 0; k < count && r == 0; k++) {
-		r = gofer_inode_get(fs, &rep->entries.v[k], &i);
+		r = gofer_inode_get(fs, &rep->entries.v[k], gi, job->req.names.v[k].name.p, &i);
 		if (r < 0)
 			break;
 		if (k == 0)
@@ -197,7 +197,7 @@ static int made(struct gofer_inode *gd, const char *name, int r, const struct go
 		struct inode **ret_inode)
 {
 	dir_changed(gd, name);
-	return r < 0 ? r : gofer_inode_get(gd->fs, e, ret_inode);
+	return r < 0 ? r : gofer_inode_get(gd->fs, e, gd, name, ret_inode);
 }
 
 int gofer_create(struct inode *dir, const char *name, uint32_t mode, const struct cred *cred,
@@ -288,7 +288,7 @@ int gofer_tmpfile(struct inode *dir, uint32_t mode, const struct cred *cred,
 	int fd, r = gofer_call(&gd->fs->client, tmpfile, &req, &rep, &fd);
 
 	if (r == 0)
-		r = gofer_inode_get(gd->fs, &rep.entry, ret_inode);
+		r = gofer_inode_get(gd->fs, &rep.entry, gd, "", ret_inode);
 	if (fd >= 0 && r == 0)
 		gofer_handle_offer(gofer_inode_of(*ret_inode), fd, true);
 	else if (fd >= 0)
@@ -381,5 +381,8 @@ int gofer_rename(struct inode *old_dir, const char *old_name, struct inode *inod
 	else if (replaced)
 		gofer_inode_touch(gofer_inode_of(replaced));
 	gofer_inode_touch(gofer_inode_of(inode));
+	gofer_inode_placed(gofer_inode_of(inode), to, new_name);
+	if (replaced && (flags & RENAME_EXCHANGE))
+		gofer_inode_placed(gofer_inode_of(replaced), from, old_name);
 	return 0;
 }

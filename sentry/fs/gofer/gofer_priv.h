@@ -125,6 +125,9 @@ struct gofer_inode {
 	uint64_t *node; /* fs->table_mu: node references held, one for each known name; node[0] is used */
 	uint32_t node_count, node_capacity;
 	uint64_t node0; /* storage for one */
+	/* Directory: where it is. fs->table_mu; the parent is only compared, never followed. */
+	const struct gofer_inode *place_dir;
+	uint32_t place_name; /* hash */
 
 	uint64_t blocks;  /* inode.mu */
 	uint32_t blksize; /* inode.mu */
@@ -162,9 +165,15 @@ static inline struct gofer_client *gofer_client_of(struct gofer_inode *gi)
 }
 
 /* inode.c */
-/* The inode for an entry of a reply: known or new, one reference. Takes the node reference over. */
+/*
+ * The inode for an entry of a reply, found as name in dir (NULL for the root): known or new, one
+ * reference. Takes the node reference over. A directory is known by one place only: whatever a
+ * broken gofer says, the tree stays a tree and no directory is locked twice.
+ */
 NODISCARD int gofer_inode_get(struct gofer_sb *fs, const struct gofer_entry *e,
-		struct inode **ret_inode);
+			      struct gofer_inode *dir, const char *name, struct inode **ret_inode);
+/* The directory gi is now called name in dir. */
+void gofer_inode_placed(struct gofer_inode *gi, struct gofer_inode *dir, const char *name);
 /* Copies attributes of the host into the inode. inode.mu held. */
 void gofer_inode_update(struct gofer_inode *gi, const struct gofer_attr *a);
 uint64_t gofer_ino(const struct gofer_sb *fs, uint64_t dev, uint64_t ino);

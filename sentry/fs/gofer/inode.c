@@ -174,15 +174,31 @@ static bool same_file(const struct gofer_inode *gi, const struct gofer_attr *a)
 	       gi->host_btime.tv_sec == btime.tv_sec && gi->host_btime.tv_nsec == btime.tv_nsec;
 }
 
+static uint32_t place_hash(const char *name)
+{
+	uint32_t h = 2166136261u;
+
+	for (; *name; name++)
+		h = (h ^ (uint8_t)*name) * 16777619u;
+	return h;
+}
+
+static bool same_place(const struct gofer_inode *gi, const struct gofer_inode *dir, uint32_t name)
+{
+	return !S_ISDIR(gi->inode.mode) || (gi->place_dir == dir && gi->place_name == name);
+}
+
 /* The live inode for e with a new reference, or NULL; one that died or was replaced leaves the table. */
-static struct gofer_inode *table_find_locked(struct gofer_sb *fs, const struct gofer_entry *e)
+static struct gofer_inode *table_find_locked(struct gofer_sb *fs, const struct gofer_entry *e,
+					     const struct gofer_inode *dir, uint32_t name)
 {
 	struct gofer_inode *gi = *table_bucket(fs, e->attr.dev, e->attr.ino);
 
 	for (; gi; gi = gi->table_next) {
 		if (gi->host_ino != e->attr.ino || gi->host_dev != e->attr.dev)
 			continue;
-		if (same_file(gi, &e->attr) && refcount_try_get(&gi->inode.refs))
+		if (same_file(gi, &e->attr) && same_place(gi, dir, name) &&
+		    refcount_try_get(&gi->inode.refs))
 			return gi;
 		table_remove_locked(gi);
 		return NULL;
@@ -203,14 +219,23 @@ static void table_insert_locked(struct gofer_sb *fs, struct gofer_inode *gi)
 	fs->table_count++;
 }
 
-int gofer_inode_get(struct gofer_sb *fs, const struct gofer_entry *e, struct inode **ret_inode)
+void gofer_inode_placed(struct gofer_inode *gi, struct gofer_inode *dir, const char *name)
 {
+	GUARD(mutex, &gi->fs->table_mu);
+	gi->place_dir = dir;
+	gi->place_name = place_hash(name);
+}
+
+int gofer_inode_get(struct gofer_sb *fs, const struct gofer_entry *e, struct gofer_inode *dir,
+		    const char *name, struct inode **ret_inode)
+{
+	uint32_t hash = place_hash(name);
 	struct gofer_inode *gi, *fresh = NULL;
 	bool surplus = false;
 
 	for (;;) {
 		mutex_lock(&fs->table_mu);
-		gi = table_find_locked(fs, e);
+		gi = table_find_locked(fs, e, dir, hash);
 		if (gi)
 			surplus = !node_add_locked(gi, e->id);
 		else if (fresh)
@@ -223,6 +248,8 @@ int gofer_inode_get(struct gofer_sb *fs, const struct gofer_entry *e, struct ino
 			client_close_node(&fs->client, e->id);
 			return -ENOMEM;
 		}
+		fresh->place_dir = dir;
+		fresh->place_name = hash;
 	}
 	if (!gi) {
 		*ret_inode = &fresh->inode;
@@ -681,7 +708,8 @@ int gofer_fs_new(const struct gofer_fs_args *args, struct superblock **ret_sb)
 	fs->uds = rep.flags & GOFER_ATTACH_UDS;
 	sb->readonly = args->readonly || (rep.flags & GOFER_ATTACH_READONLY);
 	sb->data = fs;
-	r = gofer_inode_get(fs, &(struct gofer_entry){ .id = rep.root, .attr = rep.attr }, &sb->root);
+	r = gofer_inode_get(fs, &(struct gofer_entry){ .id = rep.root, .attr = rep.attr }, NULL, "",
+			    &sb->root);
 	if (r < 0) {
 		fs->client.sock = -1;
 		superblock_put(sb);

@@ -87,7 +87,8 @@ static int take_batch(struct gofer_inode *dir, struct listing *l, const void *bl
 		if (!e.id)
 			continue;
 		prefetch_drop(dir, e.name.p);
-		if (gofer_inode_get(fs, &(struct gofer_entry){ e.id, e.attr }, &i) == 0)
+		if (gofer_inode_get(fs, &(struct gofer_entry){ e.id, e.attr }, dir, e.name.p, &i) ==
+		    0)
 			prefetch_add(dir, e.name.p, i, fs->changes, true);
 	}
 	return r;

@@ -52,8 +52,9 @@ void waitq_wake(struct waitq *q, uint32_t events)
 	list_for_each_safe(e, tmp, &q->entries, node) {
 		if (!(e->events & events) || (e->exclusive && exclusive_done))
 			continue;
-		exclusive_done |= e->exclusive;
+		e->declined = false;
 		e->wake(e, events);
+		exclusive_done |= e->exclusive && !e->declined;
 	}
 	mutex_unlock(&q->mu);
 }

@@ -15,6 +15,7 @@ struct waitq_entry {
 	struct waitq *q; /* NULL when not registered */
 	uint32_t events; /* woken when (events of the wake & this) != 0 */
 	bool exclusive;	 /* at most one exclusive entry is woken a wake */
+	bool declined;	 /* set by the wake of an exclusive entry that woke nobody: the next one is tried */
 	/* Called with the queue's lock held: must not block, take objects' locks or touch the queue. It may
 	 * wake another queue (epoll in epoll): those nest without cycles, so waitq_wake locks with
 	 * mutex_lock_nested. */

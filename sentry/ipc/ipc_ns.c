@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "sentry/fs/proc/sysctl.h"
 #include "sentry/ipc/ipc_priv.h"
 #include "sentry/state/desc.h"
 
@@ -136,33 +137,77 @@ static struct ipc_object *find_key_locked(struct ipc_table *tab, int32_t key)
 	return NULL;
 }
 
-/* Makes room in the table and returns a free slot, or -ENOSPC, -ENOMEM. */
-static int take_slot_locked(struct ipc_table *tab)
+static int grow_locked(struct ipc_table *tab, unsigned capacity)
 {
 	struct ipc_object **slot;
-	unsigned capacity;
 
-	if (tab->count >= tab->limit)
-		return -ENOSPC;
-	for (unsigned i = 0; i < tab->capacity; i++)
-		if (!tab->slot[i])
-			return (int)i;
-	capacity = tab->capacity ? tab->capacity * 2 : 16;
+	if (capacity <= tab->capacity)
+		return 0;
 	slot = realloc(tab->slot, capacity * sizeof(*slot));
 	if (!slot)
 		return -ENOMEM;
 	memset(slot + tab->capacity, 0, (capacity - tab->capacity) * sizeof(*slot));
 	tab->slot = slot;
 	tab->capacity = capacity;
-	return (int)tab->count; /* all slots before are in use */
+	return 0;
+}
+
+/* Makes room in the table and returns a free slot, or -ENOSPC, -ENOMEM. */
+static int take_slot_locked(struct ipc_table *tab)
+{
+	int ret;
+
+	if (tab->count >= tab->limit)
+		return -ENOSPC;
+	for (unsigned i = 0; i < tab->capacity; i++)
+		if (!tab->slot[i])
+			return (int)i;
+	ret = grow_locked(tab, tab->capacity ? tab->capacity * 2 : 16);
+	return ret < 0 ? ret : (int)tab->count; /* all slots before are in use */
+}
+
+/* The id that a checkpointing tool asked for by kernel.*_next_id, or -1; asked once. */
+static int64_t wanted_id(enum ipc_kind kind)
+{
+	static const char *const names[IPC_KINDS] = { "kernel/sem_next_id", "kernel/msg_next_id", "kernel/shm_next_id" };
+	static const char *const resets[IPC_KINDS] = { "kernel.sem_next_id=-1", "kernel.msg_next_id=-1",
+						       "kernel.shm_next_id=-1" };
+	int64_t id = sysctl_int(names[kind]);
+
+	if (id >= 0 && sysctl_set(resets[kind]) < 0)
+		return -1;
+	return id;
+}
+
+/* Puts o at the wanted id when its slot is free; returns the slot. */
+static int place_locked(struct ipc_table *tab, struct ipc_object *o, int slot)
+{
+	int64_t id = wanted_id(o->kind);
+
+	if (id >= 0 && grow_locked(tab, (unsigned)((uint64_t)id % IPC_SLOTS_MAX) + 1) == 0 &&
+	    !tab->slot[(uint64_t)id % IPC_SLOTS_MAX]) {
+		o->id = (int32_t)id;
+		return (int)((uint64_t)id % IPC_SLOTS_MAX);
+	}
+	if (id >= 0) { /* the sequence number at least, as Linux does */
+		o->id = (int32_t)((uint64_t)id / IPC_SLOTS_MAX * IPC_SLOTS_MAX) + slot;
+		return slot;
+	}
+	o->id = tab->seq * (int)IPC_SLOTS_MAX + slot;
+	tab->seq = (tab->seq + 1) % IPC_SEQ_MAX;
+	return slot;
 }
 
 static int create_locked(struct ipc_ns *ns, const struct ipc_get_args *a)
 {
+	static const char *const limits[IPC_KINDS] = { [IPC_KIND_MSG] = "kernel/msgmni", [IPC_KIND_SHM] = "kernel/shmmni" };
 	struct ipc_table *tab = &ns->table[a->kind];
 	struct ipc_object *o;
-	int slot = take_slot_locked(tab), ret;
+	int slot, ret;
 
+	if (limits[a->kind])
+		tab->limit = (unsigned)sysctl_int(limits[a->kind]);
+	slot = take_slot_locked(tab);
 	if (slot < 0)
 		return slot;
 	ret = a->create(ns, a->arg, &o);
@@ -172,8 +217,7 @@ static int create_locked(struct ipc_ns *ns, const struct ipc_get_args *a)
 	o->uid = o->cuid = current->cred->euid;
 	o->gid = o->cgid = current->cred->egid;
 	o->mode = (uint32_t)a->flags & 0777;
-	o->id = tab->seq * (int)IPC_SLOTS_MAX + slot;
-	tab->seq = (tab->seq + 1) % IPC_SEQ_MAX;
+	slot = place_locked(tab, o, slot);
 	tab->slot[slot] = o;
 	tab->count++;
 	return o->id;

@@ -10,6 +10,7 @@
 #include "sentry/ipc/ipc_priv.h"
 #include "sentry/kernel/block.h"
 #include "sentry/kernel/fdtable.h"
+#include "sentry/net/netlink/netlink.h"
 #include "sentry/state/desc.h"
 #include "sentry/syscalls/wait_args.h"
 #include "sentry/syscalls/syscalls.h"
@@ -22,6 +23,9 @@
 #define MQ_SIZE_HARD (16 << 20)
 #define MQ_QUEUES_MAX 256
 #define MQ_PRIO_LIMIT 32768
+#define NOTIFY_COOKIE 32 /* bytes libc wants back; the last says why */
+#define NOTIFY_WOKENUP 1
+#define NOTIFY_REMOVED 2
 
 struct mq_msg {
 	struct list_node node;
@@ -45,6 +49,8 @@ struct mqueue {
 	struct thread_group *notify; /* reference: who wants to hear of a message in the empty queue */
 	int notify_signo;	/* 0: SIGEV_NONE */
 	uint64_t notify_value;
+	struct file *notify_socket; /* SIGEV_THREAD: libc's netlink socket, reference */
+	uint8_t notify_cookie[NOTIFY_COOKIE];
 	unsigned receivers;	/* calls that sleep in mq_receive: they come before notification */
 	struct waitq waitq;
 };
@@ -55,7 +61,8 @@ STATE_DESC(mqueue, S_NOSAVE(mqueue, refs, "recounted"), S_NOSAVE(mqueue, node, "
 	   S_NOSAVE(mqueue, mu, "unheld at a safe point"), S_LIST(mqueue, 7, messages, mq_msg),
 	   S_NOSAVE(mqueue, count, "recounted"), S_NOSAVE(mqueue, bytes, "recounted"),
 	   S_REF(mqueue, 8, notify, thread_group), S_VAL(mqueue, 9, notify_signo),
-	   S_VAL(mqueue, 10, notify_value), S_NOSAVE(mqueue, receivers, "waiting calls start again"),
+	   S_VAL(mqueue, 10, notify_value), S_REF(mqueue, 11, notify_socket, file),
+	   S_VAL(mqueue, 12, notify_cookie), S_NOSAVE(mqueue, receivers, "waiting calls start again"),
 	   S_NOSAVE(mqueue, waitq, "waiters register again"));
 
 static void mqueue_put(struct mqueue *q)
@@ -70,6 +77,8 @@ static void mqueue_put(struct mqueue *q)
 	}
 	if (q->notify)
 		thread_group_put(q->notify);
+	if (q->notify_socket)
+		file_put(q->notify_socket);
 	waitq_fini(&q->waitq);
 	mutex_fini(&q->mu);
 	free(q->name);
@@ -91,10 +100,35 @@ static struct mqueue *queue_of(struct file *f)
 	return f->data;
 }
 
-/* Drops the registration of tg; mu held. The reference goes to the caller. */
-static struct thread_group *take_notify(struct mqueue *q)
+/* A registration taken out of its queue; its references are the holder's. */
+struct notify {
+	struct thread_group *tg;
+	struct file *socket;
+	int signo;
+	uint64_t value;
+	uint8_t cookie[NOTIFY_COOKIE];
+};
+
+/* Ends the registration; mu held. */
+static struct notify take_notify(struct mqueue *q)
 {
-	return TAKE(q->notify);
+	struct notify n = { .tg = TAKE(q->notify), .socket = TAKE(q->notify_socket), .signo = q->notify_signo,
+			    .value = q->notify_value };
+
+	memcpy(n.cookie, q->notify_cookie, sizeof(n.cookie));
+	return n;
+}
+
+/* Tells libc's thread why the registration ended, and drops it. No locks held. */
+static void notify_end(struct notify *n, uint8_t why)
+{
+	if (n->socket) {
+		n->cookie[NOTIFY_COOKIE - 1] = why;
+		netlink_deliver(n->socket, n->cookie, sizeof(n->cookie));
+		file_put(n->socket);
+	}
+	if (n->tg)
+		thread_group_put(n->tg);
 }
 
 static void mq_release(struct file *f)
@@ -106,14 +140,13 @@ static void mq_release(struct file *f)
 static void mq_flush(struct file *f)
 {
 	struct mqueue *q = queue_of(f);
-	struct thread_group *old = NULL;
+	struct notify old = { 0 };
 
 	mutex_lock(&q->mu);
 	if (current && q->notify == current->tg)
 		old = take_notify(q);
 	mutex_unlock(&q->mu);
-	if (old)
-		thread_group_put(old);
+	notify_end(&old, NOTIFY_REMOVED);
 }
 
 static int64_t mq_read(struct file *f, struct uio *u, int64_t *pos)
@@ -349,8 +382,7 @@ static int deadline_in(struct task *t, uaddr_t addr, int64_t *ret_deadline)
 /* Queues m (taken over on success) behind those of its priority. */
 static int send_try(struct mqueue *q, struct mq_msg *m)
 {
-	struct thread_group *notify = NULL;
-	struct guest_siginfo info;
+	struct notify notify = { 0 };
 	struct mq_msg *at;
 
 	mutex_lock(&q->mu);
@@ -363,21 +395,17 @@ static int send_try(struct mqueue *q, struct mq_msg *m)
 			break;
 	list_add_tail(&at->node, &m->node); /* before `at`, or at the end of the list */
 	q->bytes += m->size;
-	if (q->count++ == 0 && q->receivers == 0 && q->notify) {
-		info = siginfo_user(current, q->notify_signo, SI_MESGQ);
-		info.kill.value = q->notify_value;
+	if (q->count++ == 0 && q->receivers == 0 && q->notify)
 		notify = take_notify(q);
-		if (!q->notify_signo) {
-			thread_group_put(notify);
-			notify = NULL;
-		}
-	}
 	mutex_unlock(&q->mu);
 	waitq_wake(&q->waitq, POLLIN);
-	if (notify) {
-		signal_send_group(notify, &info);
-		thread_group_put(notify);
+	if (notify.tg && notify.signo) {
+		struct guest_siginfo info = siginfo_user(current, notify.signo, SI_MESGQ);
+
+		info.kill.value = notify.value;
+		signal_send_group(notify.tg, &info);
 	}
+	notify_end(&notify, NOTIFY_WOKENUP);
 	return 0;
 }
 
@@ -476,27 +504,55 @@ int64_t sys_mq_timedreceive(struct task *t, int32_t fd, uaddr_t msg, uint64_t si
 	return ret;
 }
 
+struct guest_sigevent {
+	uint64_t value;
+	int32_t signo, notify;
+	uint8_t rest[48];
+};
+
+/* SIGEV_THREAD: libc gives a netlink socket in signo and a cookie to be sent there. */
+static int notify_socket_in(struct task *t, const struct guest_sigevent *ev, uint8_t cookie[NOTIFY_COOKIE], struct file **ret)
+{
+	struct file *f;
+
+	if (copy_in(task_umem(t), cookie, UADDR(ev->value), NOTIFY_COOKIE) < 0)
+		return -EFAULT;
+	f = task_fd_io(t, ev->signo);
+	if (!f)
+		return -EBADF;
+	if (!file_is_netlink(f)) {
+		file_put(f);
+		return -EINVAL;
+	}
+	*ret = f;
+	return 0;
+}
+
+static int notify_check(const struct guest_sigevent *ev)
+{
+	if (ev->notify == SIGEV_NONE || ev->notify == SIGEV_THREAD)
+		return 0;
+	return ev->notify != SIGEV_SIGNAL || ev->signo < 1 || ev->signo > GUEST_NSIG ? -EINVAL : 0;
+}
+
 int64_t sys_mq_notify(struct task *t, int32_t fd, uaddr_t u_notification)
 {
-	AUTO(file_put) struct file *f = NULL;
-	struct thread_group *old = NULL;
-	struct {
-		uint64_t value;
-		int32_t signo, notify;
-		uint8_t rest[48];
-	} ev = { 0 };
+	AUTO(file_put) struct file *f = NULL, *socket = NULL;
+	uint8_t cookie[NOTIFY_COOKIE] = { 0 };
+	struct notify old = { 0 };
+	struct guest_sigevent ev = { 0 };
 	struct mqueue *q;
-	int ret;
+	int ret = 0;
 
 	if (u_notification.v) {
 		if (copy_in_struct(task_umem(t), &ev, u_notification) < 0)
 			return -EFAULT;
-		if (ev.notify == SIGEV_THREAD)
-			return -ENOSYS; /* libc would hear of it by a netlink socket */
-		if (ev.notify != SIGEV_NONE && (ev.notify != SIGEV_SIGNAL || ev.signo < 1 || ev.signo > GUEST_NSIG))
-			return -EINVAL;
+		ret = notify_check(&ev);
+		if (ret == 0 && ev.notify == SIGEV_THREAD)
+			ret = notify_socket_in(t, &ev, cookie, &socket);
 	}
-	ret = queue_at(t, fd, -1, &f);
+	if (ret == 0)
+		ret = queue_at(t, fd, -1, &f);
 	if (ret < 0)
 		return ret;
 	q = queue_of(f);
@@ -510,10 +566,11 @@ int64_t sys_mq_notify(struct task *t, int32_t fd, uaddr_t u_notification)
 		q->notify = thread_group_get(t->tg);
 		q->notify_signo = ev.notify == SIGEV_SIGNAL ? ev.signo : 0;
 		q->notify_value = ev.value;
+		q->notify_socket = TAKE(socket);
+		memcpy(q->notify_cookie, cookie, sizeof(cookie));
 	}
 	mutex_unlock(&q->mu);
-	if (old)
-		thread_group_put(old);
+	notify_end(&old, NOTIFY_REMOVED);
 	return ret;
 }
 

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/msg.h>
 
+#include "sentry/fs/proc/sysctl.h"
 #include "sentry/ipc/ipc_priv.h"
 #include "sentry/kernel/block.h"
 #include "sentry/state/desc.h"
@@ -63,7 +64,7 @@ static int queue_create(struct ipc_ns *ns UNUSED, void *arg UNUSED, struct ipc_o
 		return -ENOMEM;
 	ipc_object_init(&q->o, IPC_KIND_MSG, queue_free);
 	list_init(&q->messages);
-	q->limit = MSG_QUEUE_BYTES;
+	q->limit = (uint64_t)sysctl_int("kernel/msgmnb");
 	*ret_object = &q->o;
 	return 0;
 }
@@ -133,7 +134,7 @@ int64_t sys_msgsnd(struct task *t, int32_t id, uaddr_t msgp, uint64_t size, int3
 
 	if (copy_in_struct(task_umem(t), &type, msgp) < 0)
 		return -EFAULT;
-	if (size > MSG_SIZE_MAX || id < 0 || type < 1)
+	if (size > (uint64_t)sysctl_int("kernel/msgmax") || id < 0 || type < 1)
 		return -EINVAL;
 	m = malloc(sizeof(*m) + size);
 	if (!m)

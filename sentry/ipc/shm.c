@@ -29,13 +29,13 @@ struct shm {
 	struct ipc_ns *ns;   /* reference */
 	struct file *backing; /* const; reference */
 	uint64_t size;	      /* const */
-	unsigned attached;
+	struct list_node attaches; /* shm_attach.node */
 	int64_t attach_time, detach_time;
 	struct pid *creator, *last; /* references */
 };
 
 STATE_DESC(shm, S_EMBED(shm, 1, o, ipc_object), S_REF(shm, 2, ns, ipc_ns), S_REF(shm, 3, backing, file),
-	   S_VAL(shm, 4, size), S_NOSAVE(shm, attached, "recounted"), S_VAL(shm, 5, attach_time),
+	   S_VAL(shm, 9, size), S_LIST(shm, 4, attaches, shm_attach), S_VAL(shm, 5, attach_time),
 	   S_VAL(shm, 6, detach_time), S_REF(shm, 7, creator, pid), S_REF(shm, 8, last, pid));
 
 static struct shm *shm_of(struct ipc_object *o)
@@ -79,6 +79,7 @@ static int shm_create(struct ipc_ns *ns, void *arg, struct ipc_object **ret_obje
 	if (!s)
 		return -ENOMEM;
 	ipc_object_init(&s->o, IPC_KIND_SHM, shm_free);
+	list_init(&s->attaches);
 	s->ns = ns;
 	s->size = a->size;
 	s->backing = TAKE(a->backing);
@@ -123,7 +124,7 @@ int64_t sys_shmget(struct task *t, int32_t key, uint64_t size, int32_t flags)
 /* Takes a marked segment that nobody uses out of the table; the reference to put, or NULL. ns->mu held. */
 static struct ipc_object *shm_reap_locked(struct shm *s)
 {
-	if (s->attached || s->o.removed || !(s->o.mode & SHM_DEST_BIT))
+	if (!list_empty(&s->attaches) || s->o.removed || !(s->o.mode & SHM_DEST_BIT))
 		return NULL;
 	s->ns->shm_pages -= (s->size + GUEST_PAGE_MASK) / GUEST_PAGE_SIZE;
 	ipc_remove_locked(s->ns, &s->o);
@@ -145,7 +146,23 @@ static void note_last(struct shm *s)
 struct shm_attach {
 	struct shm *shm;   /* reference */
 	struct ipc_ns *ns; /* reference: the table must live for the detach */
+	struct list_node node; /* ns->mu: in shm->attaches */
+	struct file *file; /* ns->mu; weak: each mapping of the attachment holds one reference on it */
 };
+
+STATE_DESC(shm_attach, S_REF(shm_attach, 1, shm, shm), S_REF(shm_attach, 2, ns, ipc_ns),
+	   S_NOSAVE(shm_attach, node, "linked again"), S_WEAK(shm_attach, 3, file, file));
+
+/* Mappings of the segment (shm_nattch): forks and splits count, as on Linux. ns->mu held. */
+static unsigned attach_count(const struct shm *s)
+{
+	struct shm_attach *at;
+	unsigned n = 0;
+
+	list_for_each(at, &s->attaches, node)
+		n += at->file ? refcount_read(&at->file->refs) : 1;
+	return n;
+}
 
 static void attach_release(struct file *f)
 {
@@ -153,7 +170,7 @@ static void attach_release(struct file *f)
 	struct ipc_object *gone;
 
 	mutex_lock(&at->ns->mu);
-	at->shm->attached--;
+	list_del(&at->node);
 	at->shm->detach_time = ipc_now_s();
 	note_last(at->shm);
 	gone = shm_reap_locked(at->shm);
@@ -205,7 +222,7 @@ static int attach_new(struct task *t, int32_t id, int flags, struct file **ret_f
 		at->shm = shm_of(o);
 		at->ns = ipc_ns_get(ns);
 		refcount_get(&o->refs);
-		at->shm->attached++;
+		list_add_tail(&at->shm->attaches, &at->node);
 		at->shm->attach_time = ipc_now_s();
 		note_last(at->shm);
 		*ret_size = ALIGN_UP(at->shm->size, GUEST_PAGE_SIZE);
@@ -221,8 +238,12 @@ static int attach_new(struct task *t, int32_t id, int flags, struct file **ret_f
 		struct file dead = { .data = at };
 
 		attach_release(&dead);
+		return ret;
 	}
-	return ret;
+	mutex_lock(&ns->mu);
+	at->file = *ret_file;
+	mutex_unlock(&ns->mu);
+	return 0;
 }
 
 static int attach_address(uint64_t *addr, int flags, uint32_t *map_flags)
@@ -321,7 +342,7 @@ static int64_t ctl_stat(struct task *t, struct ipc_ns *ns, int32_t id, int cmd, 
 		ds.shm_ctime = o->ctime;
 		ds.shm_cpid = pid_nr_in(s->creator, pns);
 		ds.shm_lpid = s->last ? pid_nr_in(s->last, pns) : 0;
-		ds.shm_nattch = s->attached;
+		ds.shm_nattch = attach_count(s);
 		result = cmd == IPC_STAT ? 0 : o->id;
 	}
 	mutex_unlock(&ns->mu);
@@ -340,7 +361,7 @@ static int64_t ctl_info(struct task *t, struct ipc_ns *ns, int cmd, uint64_t arg
 	mutex_lock(&ns->mu);
 	highest = ipc_highest_locked(ns, IPC_KIND_SHM);
 	used.used_ids = (int)ns->table[IPC_KIND_SHM].count;
-	used.shm_tot = used.shm_rss = ns->shm_pages;
+	used.shm_tot = ns->shm_pages;
 	mutex_unlock(&ns->mu);
 	ret = cmd == SHM_INFO ? copy_out_struct(task_umem(t), UADDR(arg), &used) :
 				copy_out_struct(task_umem(t), UADDR(arg), &limits);
@@ -417,8 +438,8 @@ void shm_show(struct ipc_ns *ns, struct seq *q)
 		ipc_perm_fill(&s->o, &p);
 		seq_printf(q, "%10d %10d  %4o %21llu %5d %5d  %5u %5u %5u %5u %5u %10lld %10lld %10lld %21llu %21u\n", s->o.key,
 			   s->o.id, s->o.mode & 07777, (unsigned long long)s->size, pid_nr_in(s->creator, pns),
-			   s->last ? pid_nr_in(s->last, pns) : 0, s->attached, p.uid, p.gid, p.cuid, p.cgid,
+			   s->last ? pid_nr_in(s->last, pns) : 0, attach_count(s), p.uid, p.gid, p.cuid, p.cgid,
 			   (long long)s->attach_time, (long long)s->detach_time, (long long)s->o.ctime,
-			   (unsigned long long)s->size, 0);
+			   0ull, 0); /* resident pages are not counted by segment */
 	}
 }

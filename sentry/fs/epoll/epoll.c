@@ -144,6 +144,7 @@ static void item_wake(struct waitq_entry *e, uint32_t events UNUSED)
 	if (!(__atomic_load_n(&it->events, __ATOMIC_RELAXED) & ~EPOLL_PRIVATE_BITS))
 		return;
 	item_set_ready(it);
+	e->declined = atomic_load_explicit(&it->ep->waitq.count, memory_order_relaxed) == 0;
 	waitq_wake(&it->ep->waitq, POLLIN);
 }
 

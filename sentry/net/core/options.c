@@ -275,8 +275,12 @@ int64_t socket_ioctl(struct socket *s, uint32_t cmd, uint64_t arg, struct umem *
 	case SIOCSIFNETMASK:
 	case SIOCSIFMTU:
 	case SIOCADDRT:
-	case SIOCDELRT:
-		return -EPERM;
+	case SIOCDELRT: {
+		uint8_t req[SOCK_IFREQ_SIZE];
+
+		/* Interfaces are the sandbox's; the error for a bad pointer is still the guest's. */
+		return copy_in_struct(um, &req, UADDR(arg)) < 0 ? -EFAULT : -EPERM;
+	}
 	default:
 		return -ENOTTY;
 	}

@@ -96,7 +96,16 @@ int socket_create_pair(struct net_ns *net, int family, int type, int protocol, s
 
 	if (ret < 0)
 		return ret;
-	return f->pair ? f->pair(net, type, protocol, ret_pair) : -EOPNOTSUPP;
+	if (f->pair)
+		return f->pair(net, type, protocol, ret_pair);
+	/* What one socket would be refused for comes first. */
+	ret = f->create(net, type, protocol, &ret_pair[0]);
+	if (ret < 0)
+		return ret;
+	if (ret_pair[0]->ops->close)
+		ret_pair[0]->ops->close(ret_pair[0]);
+	socket_put(ret_pair[0]);
+	return -EOPNOTSUPP;
 }
 
 static void socket_release(struct file *f)

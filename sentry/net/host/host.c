@@ -23,6 +23,7 @@
 #include "sentry/state/desc.h"
 
 #define CAP_NET_BIND_SERVICE_NR 10
+#define CAP_NET_ADMIN_NR 12
 #define SEND_FLAGS (MSG_OOB | MSG_DONTROUTE | MSG_EOR | MSG_MORE | MSG_CONFIRM)
 #define RECV_FLAGS (MSG_OOB | MSG_PEEK | MSG_TRUNC | MSG_ERRQUEUE)
 #define RECV_CONTROL 512
@@ -93,7 +94,8 @@ static int host_protocol(int family, int type, int *protocol)
 		*protocol = *protocol ? *protocol : IPPROTO_UDP;
 		return *protocol == IPPROTO_UDP || *protocol == IPPROTO_UDPLITE || *protocol == icmp ? 0 : -EPROTONOSUPPORT;
 	case SOCK_RAW:
-		return -EPERM; /* no raw packets from a sandbox */
+		/* No raw packets from a sandbox. */
+		return *protocol ? -EPERM : -EPROTONOSUPPORT;
 	default:
 		return -ESOCKTNOSUPPORT;
 	}
@@ -189,13 +191,21 @@ static int host_sock_connect(struct socket *s, const struct sock_addr *a, bool n
 static int host_connect_result(struct socket *s)
 {
 	struct host_sock *h = host_of(s);
+	uint8_t peer[SOCK_ADDR_MAX];
+	uint32_t peer_size;
 	size_t size = sizeof(int);
 	int err = 0, ret;
 
 	if (!host_poll_fd(h->fd, POLLOUT))
 		return -EAGAIN;
 	ret = host_getsockopt(h->fd, SOL_SOCKET, SO_ERROR, &err, &size);
-	return ret < 0 ? ret : -err;
+	if (ret < 0 || err)
+		return ret < 0 ? ret : -err;
+	/* A second connect tells the host's socket that its connection was noticed: the next one is -EISCONN. */
+	peer_size = sizeof(peer);
+	if (host_getname(h->fd, true, peer, &peer_size) == 0 && host_connect(h->fd, peer, peer_size) < 0)
+		return 0; /* gone again already: reads will say so */
+	return 0;
 }
 
 static int host_sock_listen(struct socket *s, int backlog)
@@ -418,6 +428,12 @@ static int host_sock_setsockopt(struct socket *s, int level, int name, const voi
 {
 	const struct host_opt *o = opt_find(level, name);
 
+	if (level == SOL_SOCKET && (name == SO_SNDBUFFORCE || name == SO_RCVBUFFORCE)) {
+		if (!task_capable_ns(current, s->net->user_ns, CAP_NET_ADMIN_NR))
+			return -EPERM;
+		name = name == SO_SNDBUFFORCE ? SO_SNDBUF : SO_RCVBUF; /* within the host's limits */
+		o = opt_find(level, name);
+	}
 	if (!o || !o->set)
 		return -ENOPROTOOPT;
 	return host_setsockopt(host_of(s)->fd, level, name, value, MIN(size, (size_t)o->size));
@@ -433,6 +449,8 @@ static int host_sock_getsockopt(struct socket *s, int level, int name, void *val
 		memcpy(value, &nobody, *size);
 		return 0;
 	}
+	if (!o && s->family == AF_INET && level != SOL_SOCKET && level != IPPROTO_IP && level != s->protocol)
+		return -EOPNOTSUPP;
 	if (!o || !o->get)
 		return -ENOPROTOOPT;
 	*size = MIN(*size, (size_t)o->size);

@@ -18,6 +18,7 @@
 #include "platform/host/socket.h"
 #include "sentry/kernel/task.h"
 #include "sentry/net/core/socket.h"
+#include "sentry/net/netlink/netlink.h"
 #include "sentry/state/desc.h"
 #include "sentry/vfs/simple.h"
 
@@ -422,6 +423,18 @@ static const struct socket_ops nl_ops = {
 	.getsockopt = nl_getsockopt,
 	.poll = nl_poll,
 };
+
+bool file_is_netlink(struct file *f)
+{
+	struct socket *s = file_socket(f);
+
+	return s && s->ops == &nl_ops;
+}
+
+void netlink_deliver(struct file *f, const void *data, size_t size)
+{
+	nl_queue(nl_of(file_socket(f)), data, (uint32_t)size);
+}
 
 static int64_t ifconf(uint64_t arg, struct umem *um)
 {

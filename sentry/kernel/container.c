@@ -348,7 +348,7 @@ static int spawn_link(struct container *c, struct thread_group *tg, struct task 
 	t->pid->task = t;
 	list_add_tail(&all_tasks, &t->all_node);
 	list_add_tail(&tg->tasks, &task_get(t)->group_node);
-	tg->task_count = tg->live_count = 1;
+	tg->task_count = tg->live_count = tg->unfinished = 1;
 	thread_group_set_pgrp_locked(tg, pg);
 	process_group_put_locked(pg);
 	session_put_locked(s);

@@ -325,6 +325,8 @@ enum run_state run_exit(struct task *t)
 	mutex_lock(&taskset_mu);
 	t->exited = true;
 	add_usage(tg, t);
+	/* The last to begin need not be the last to finish, and nobody may collect the process before. */
+	last = --tg->unfinished == 0;
 	ptrace_exit_locked(t);
 	if (last) {
 		if (t != tg->leader)

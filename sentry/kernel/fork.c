@@ -242,6 +242,7 @@ static void link_locked(struct child *c)
 	task_get(n);
 	tg->task_count++;
 	tg->live_count++;
+	tg->unfinished++;
 	if (c->a->flags & CLONE_THREAD) {
 		if (tg->group_stop && !tg->stopped) {
 			n->stop_pending = true;
@@ -310,6 +311,7 @@ static void unpublish(struct child *c)
 	task_put(TAKE(n->vfork_parent));
 	n->exited = true;
 	c->tg->live_count--;
+	c->tg->unfinished--;
 	if (!(c->a->flags & CLONE_THREAD))
 		c->tg->zombie = true;
 	mutex_unlock(&taskset_mu);

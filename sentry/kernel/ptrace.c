@@ -392,7 +392,7 @@ void ptrace_exit_event(struct task *t)
 static void tracee_ends(struct task *t)
 {
 	struct thread_group *tg = t->tg;
-	bool last = tg->live_count == 0;
+	bool last = tg->unfinished == 0;
 
 	if (t == tg->leader && (tg->parent == t->tracer->tg || !last)) {
 		if (last)
@@ -419,7 +419,7 @@ void ptrace_exit_locked(struct task *t)
 	if (t->tracer)
 		tracee_ends(t);
 	/* The leader may have been dead for long; the process is only now. */
-	if (t->tg->live_count == 0 && leader && leader != t && leader->tracer && !leader->ptrace->dead)
+	if (t->tg->unfinished == 0 && leader && leader != t && leader->tracer && !leader->ptrace->dead)
 		tracee_ends(leader);
 }
 

@@ -105,7 +105,8 @@ struct thread_group {
 	struct task *leader;	    /* taskset; the original leader until exec by another thread; NULL once reaped */
 	struct list_node tasks;	    /* taskset: task.group_node, in creation order; each holds a reference */
 	unsigned task_count;	    /* taskset: on the list, the dead leader included */
-	unsigned live_count;	    /* taskset: not yet past exit */
+	unsigned live_count;	    /* taskset: not yet begun to exit */
+	unsigned unfinished;	    /* taskset: not yet through with it: the process is dead at 0 */
 	struct thread_group *parent; /* taskset; borrowed; NULL for the first process of the sandbox */
 	struct task *parent_task;    /* taskset: borrowed: thread that created us, for __WNOTHREAD */
 	struct list_node children, sibling_node; /* taskset */

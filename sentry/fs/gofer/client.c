@@ -143,12 +143,13 @@ static ssize_t client_recv(struct gofer_client *c, int flags, int *ret_fd)
  */
 static size_t client_wait(struct gofer_client *c, int *ret_fd)
 {
+	static const struct timespec second = { .tv_sec = 1 };
 	struct pollfd p = { .fd = c->sock, .events = POLLIN };
 	int seconds = 0;
 
 	/* Short polls, so that a time spent frozen counts as one of them. */
 	while (seconds < REPLY_SECONDS) {
-		int r = poll(&p, 1, 1000);
+		int r = ppoll(&p, 1, &second, NULL);
 		ssize_t n;
 
 		if (r == 0)

@@ -178,7 +178,7 @@ static int64_t gofer_read(struct file *f, struct uio *u, int64_t *pos)
 		pinned = uio_pin(u, TRANSFER_MAX, true, &pin);
 		if (pinned <= 0)
 			return total ? total : pinned;
-		n = preadv(fd, pin.iov, (int)pin.count, *pos);
+		n = preadv2(fd, pin.iov, (int)pin.count, *pos, 0);
 		n = n < 0 ? -errno : n;
 		uio_unpin(u, &pin);
 		if (n < 0)
@@ -206,7 +206,7 @@ static int64_t write_pinned(struct gofer_inode *gi, int fd, const struct umem_pi
 			i->size = (uint64_t)st.st_size;
 		*pos = (int64_t)i->size;
 	}
-	n = pwritev(fd, pin->iov, (int)pin->count, *pos);
+	n = pwritev2(fd, pin->iov, (int)pin->count, *pos, 0);
 	if (n < 0)
 		return -errno;
 	*pos += n;

@@ -357,7 +357,8 @@ TEST(leader_exit_hangs_up)
 		{
 			on_signal(SIGHUP, catch_signal, 0);
 			write(p[1], "r", 1);
-			pause();
+			while (caught_count == 0)
+				msleep(5);
 			write(p[1], caught_signo == SIGHUP ? "h" : "n", 1);
 		}
 		CHECK_EQ(read(p[0], &byte, 1), 1);

@@ -147,7 +147,9 @@ static bool look(struct task *t, const struct wait_args *a, struct wait_result *
 	list_for_each_safe(child, tmp, &t->tg->children, sibling_node) {
 		if (!child_matches(t, a, child))
 			continue;
-		*found = true;
+		/* A zombie that nobody asks for will never have anything to tell: -ECHILD, not a wait. */
+		if (!child->zombie || a->options & WEXITED)
+			*found = true;
 		if (try_child(t, a, child, ret))
 			return true;
 	}

@@ -121,6 +121,7 @@ TEST(waitid_stop_codes)
 	{
 		raise(SIGTSTP);
 		raise(SIGSTOP);
+		msleep(200); /* lives while the parent asks about SIGCONT */
 	}
 	OK(waitid(P_PID, (id_t)pid, &info, WSTOPPED));
 	CHECK_EQ(info.si_code, CLD_STOPPED);

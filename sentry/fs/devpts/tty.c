@@ -113,6 +113,48 @@ static int64_t get_termios(struct tty *t, uint64_t arg, struct umem *um, size_t 
 	return copy_out(um, UADDR(arg), &tio, size);
 }
 
+/* struct termio of System V: the low halves of the flags and the first eight characters. */
+struct guest_termio {
+	uint16_t iflag, oflag, cflag, lflag;
+	uint8_t line, cc[8];
+};
+
+static int64_t get_termio(struct tty *t, uint64_t arg, struct umem *um)
+{
+	struct guest_termio out;
+
+	mutex_lock(&t->mu);
+	out = (struct guest_termio){ (uint16_t)t->tio.iflag, (uint16_t)t->tio.oflag, (uint16_t)t->tio.cflag,
+				     (uint16_t)t->tio.lflag, t->tio.line, { 0 } };
+	memcpy(out.cc, t->tio.cc, sizeof(out.cc));
+	mutex_unlock(&t->mu);
+	return copy_out_struct(um, UADDR(arg), &out);
+}
+
+static int64_t set_termio(struct tty *t, uint64_t arg, struct umem *um, bool flush)
+{
+	struct guest_termios old;
+	struct guest_termio in;
+	int ret = tty_check_background(t, SIGTTOU);
+
+	if (ret < 0)
+		return ret;
+	if (copy_in_struct(um, &in, UADDR(arg)) < 0)
+		return -EFAULT;
+	GUARD(mutex, &t->mu);
+	if (flush)
+		tty_flush_input(t);
+	old = t->tio;
+	t->tio.iflag = (t->tio.iflag & ~0xffffu) | in.iflag;
+	t->tio.oflag = (t->tio.oflag & ~0xffffu) | in.oflag;
+	t->tio.cflag = (t->tio.cflag & ~0xffffu) | in.cflag;
+	t->tio.lflag = (t->tio.lflag & ~0xffffu) | in.lflag;
+	t->tio.line = in.line;
+	memcpy(t->tio.cc, in.cc, sizeof(in.cc));
+	tty_termios_changed(t, &old);
+	return 0;
+}
+
 static int64_t set_winsize(struct tty *t, uint64_t arg, struct umem *um)
 {
 	struct winsize ws;
@@ -226,6 +268,12 @@ int64_t tty_ioctl(struct tty *t, struct file *f, bool master, uint32_t cmd, uint
 	case TCSETSW:
 	case TCSETSF:
 		return set_termios(t, arg, um, false, cmd == TCSETSF);
+	case TCGETA:
+		return get_termio(t, arg, um);
+	case TCSETA:
+	case TCSETAW:
+	case TCSETAF:
+		return set_termio(t, arg, um, cmd == TCSETAF);
 	case TCSETS2:
 	case TCSETSW2:
 	case TCSETSF2:

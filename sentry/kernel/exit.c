@@ -269,27 +269,96 @@ static void group_gone(struct thread_group *tg)
 		waitq_wake(&ns->init->child_waitq, POLLIN);
 }
 
+/* CLONE_CHILD_CLEARTID: pthread_join(3) and the like go on. */
+static void clear_tid(struct task *t)
+{
+	uint32_t zero = 0;
+
+	if (!t->mm || !t->clear_child_tid.v)
+		return;
+	(void)!copy_out_struct(task_umem(t), t->clear_child_tid, &zero);
+	if (futex_wake_addr)
+		(void)futex_wake_addr(t, t->clear_child_tid, 1);
+}
+
+/*
+ * The thread's place in the process goes; with the last place the process is dead. The last to begin its
+ * end need not be the last to finish, and nobody may collect the process before.
+ */
+static void finish(struct task *t)
+{
+	struct thread_group *tg = t->tg;
+	bool last;
+
+	task_account_system(t);
+	t->switch_ns = 0;
+	GUARD(mutex, &taskset_mu);
+	t->exited = true;
+	add_usage(tg, t);
+	last = --tg->unfinished == 0;
+	ptrace_exit_locked(t);
+	if (!last) {
+		thread_gone(t);
+		return;
+	}
+	if (t != tg->leader)
+		task_unlink_locked(t);
+	group_gone(tg);
+}
+
+/* A thread ends and others stay. Its number is free before clear_tid tells of the end. */
+static void exit_thread(struct task *t)
+{
+	task_release_files(t);
+	finish(t);
+	clear_tid(t);
+	task_release_resources(t);
+}
+
+static void note_maxrss(struct thread_group *tg, struct mm *mm)
+{
+	struct mm_usage mu;
+
+	if (!mm)
+		return;
+	mm_usage(mm, &mu);
+	tg->dead_usage.maxrss_kib = MAX(tg->dead_usage.maxrss_kib, mu.hwm / 1024);
+}
+
+/* The last thread ends, and with it the process. */
+static void exit_process(struct task *t)
+{
+	struct thread_group *tg = t->tg;
+	struct session *led = NULL;
+
+	clear_tid(t);
+	note_maxrss(tg, t->mm);
+	task_release_resources(t);
+	ktimer_cancel_sync(&tg->cpu_limit_timer);
+	if (process_timers_exit)
+		process_timers_exit(tg);
+	mutex_lock(&taskset_mu);
+	if (tg->pid->session && tg->pid->session->leader == tg)
+		led = session_get(tg->pid->session);
+	mutex_unlock(&taskset_mu);
+	if (led && tty_drop_session)
+		tty_drop_session(led);
+	session_put(led);
+	if (signal_unkillable(tg))
+		end_namespace(t);
+	finish(t);
+}
+
 enum run_state run_exit(struct task *t)
 {
 	struct thread_group *tg = thread_group_get(t->tg);
-	struct mm *mm = t->mm;
-	struct session *led = NULL;
 	bool last;
 
 	t->killed = true;
 	if (t->tracer)
 		ptrace_exit_event(t);
-	if (mm) {
-		if (futex_exit_robust)
-			futex_exit_robust(t);
-		if (t->clear_child_tid.v) {
-			uint32_t zero = 0;
-
-			(void)!copy_out_struct(task_umem(t), t->clear_child_tid, &zero);
-			if (futex_wake_addr)
-				(void)futex_wake_addr(t, t->clear_child_tid, 1);
-		}
-	}
+	if (t->mm && futex_exit_robust)
+		futex_exit_robust(t);
 	ipc_exit_task(t);
 	vfork_done(t);
 	mutex_lock(&taskset_mu);
@@ -299,43 +368,10 @@ enum run_state run_exit(struct task *t)
 		tg->exit_status = tg->leader->exit_status;
 	}
 	mutex_unlock(&taskset_mu);
-	if (last && mm) {
-		struct mm_usage mu;
-
-		mm_usage(mm, &mu);
-		tg->dead_usage.maxrss_kib = MAX(tg->dead_usage.maxrss_kib, mu.hwm / 1024);
-	}
-	task_release_resources(t);
-	if (last) {
-		ktimer_cancel_sync(&tg->cpu_limit_timer);
-		if (process_timers_exit)
-			process_timers_exit(tg);
-		mutex_lock(&taskset_mu);
-		if (tg->pid->session && tg->pid->session->leader == tg)
-			led = session_get(tg->pid->session);
-		mutex_unlock(&taskset_mu);
-		if (led && tty_drop_session)
-			tty_drop_session(led);
-		session_put(led);
-		if (signal_unkillable(tg))
-			end_namespace(t);
-	}
-	task_account_system(t);
-	t->switch_ns = 0;
-	mutex_lock(&taskset_mu);
-	t->exited = true;
-	add_usage(tg, t);
-	/* The last to begin need not be the last to finish, and nobody may collect the process before. */
-	last = --tg->unfinished == 0;
-	ptrace_exit_locked(t);
-	if (last) {
-		if (t != tg->leader)
-			task_unlink_locked(t);
-		group_gone(tg);
-	} else {
-		thread_gone(t);
-	}
-	mutex_unlock(&taskset_mu);
+	if (last)
+		exit_process(t);
+	else
+		exit_thread(t);
 	thread_group_put(tg);
 	return RUN_DEAD;
 }

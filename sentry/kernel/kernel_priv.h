@@ -43,6 +43,7 @@ NODISCARD struct thread_group *thread_group_new(struct container *c);
 NODISCARD int task_start(struct task *t);
 /* Drops what the calling task owns of mm, files, namespaces. At exit. */
 void task_release_resources(struct task *t);
+void task_release_files(struct task *t); /* the files, directories and namespaces of it */
 
 /* The terminal layer's: a session leader exits. No locks held. */
 void tty_drop_session(struct session *s) __attribute__((weak));

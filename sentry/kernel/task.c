@@ -181,19 +181,31 @@ int task_start(struct task *t)
 	return err;
 }
 
-void task_release_resources(struct task *t)
+void task_release_files(struct task *t)
 {
-	struct mm *mm;
 	struct fdtable *fdt;
 	struct fs_struct *fs;
 	struct nsproxy *ns;
+
+	mutex_lock(&t->mu);
+	fdt = TAKE(t->fdt);
+	fs = TAKE(t->fs);
+	ns = TAKE(t->ns);
+	mutex_unlock(&t->mu);
+	if (fdt)
+		fdtable_put(fdt);
+	if (fs)
+		fs_struct_put(fs);
+	nsproxy_put(ns);
+}
+
+void task_release_resources(struct task *t)
+{
+	struct mm *mm;
 	struct pcontext *ctx;
 
 	mutex_lock(&t->mu);
 	mm = TAKE(t->mm);
-	fdt = TAKE(t->fdt);
-	fs = TAKE(t->fs);
-	ns = TAKE(t->ns);
 	ctx = TAKE(t->ctx);
 	mutex_unlock(&t->mu);
 	/* The context goes first: it may still hold a place in the address space. */
@@ -202,11 +214,7 @@ void task_release_resources(struct task *t)
 		ctx->ops->context_free(ctx);
 	if (mm)
 		mm_put(mm);
-	if (fdt)
-		fdtable_put(fdt);
-	if (fs)
-		fs_struct_put(fs);
-	nsproxy_put(ns);
+	task_release_files(t);
 }
 
 struct umem *task_umem(struct task *t)

@@ -400,7 +400,7 @@ static void forget_process(struct container *c, struct container_process *rec)
 }
 
 /* The terminal becomes the session's. */
-int tty_set_controlling(struct tty *t, struct task *task, bool steal) __attribute__((weak));
+int tty_set_controlling(struct tty *t, struct task *task, bool steal);
 
 static int spawn_publish(struct spawn *s, struct thread_group *tg, struct container_process *rec,
 		struct task **ret)
@@ -440,7 +440,7 @@ static int spawn(struct container *c, const struct process_args *a, bool init, i
 		rec->init = init;
 		err = spawn_publish(&s, tg, rec, &t);
 	}
-	if (err == 0 && a->tty && tty_set_controlling)
+	if (err == 0 && a->tty)
 		err = tty_set_controlling(a->tty, t, false);
 	if (err == 0)
 		err = task_start(t);

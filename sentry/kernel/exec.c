@@ -235,9 +235,8 @@ static void swap_mm(struct task *t, struct mm *mm)
 	struct mm *old = t->mm;
 
 	if (old) {
-		if (futex_exit_robust)
-			futex_exit_robust(t);
-		if (t->clear_child_tid.v && futex_wake_addr) {
+		futex_exit_robust(t);
+		if (t->clear_child_tid.v) {
 			uint32_t zero = 0;
 
 			(void)!copy_out_struct(task_umem(t), t->clear_child_tid, &zero);
@@ -269,8 +268,7 @@ static void commit(struct task *t, struct exec_args *a, const struct cred *cred,
 	mm_set_dumpable(mm, secure ? 0 : 1);
 	task_set_cred(t, cred);
 	fdtable_close_on_exec(t->fdt);
-	if (process_timers_exec)
-		process_timers_exec(tg);
+	process_timers_exec(tg);
 	set_comm(t, a->filename);
 	t->altstack.sp = t->altstack.size = 0;
 	t->altstack.flags = 2;

@@ -277,8 +277,7 @@ static void clear_tid(struct task *t)
 	if (!t->mm || !t->clear_child_tid.v)
 		return;
 	(void)!copy_out_struct(task_umem(t), t->clear_child_tid, &zero);
-	if (futex_wake_addr)
-		(void)futex_wake_addr(t, t->clear_child_tid, 1);
+	(void)futex_wake_addr(t, t->clear_child_tid, 1);
 }
 
 /*
@@ -335,13 +334,12 @@ static void exit_process(struct task *t)
 	note_maxrss(tg, t->mm);
 	task_release_resources(t);
 	ktimer_cancel_sync(&tg->cpu_limit_timer);
-	if (process_timers_exit)
-		process_timers_exit(tg);
+	process_timers_exit(tg);
 	mutex_lock(&taskset_mu);
 	if (tg->pid->session && tg->pid->session->leader == tg)
 		led = session_get(tg->pid->session);
 	mutex_unlock(&taskset_mu);
-	if (led && tty_drop_session)
+	if (led)
 		tty_drop_session(led);
 	session_put(led);
 	if (signal_unkillable(tg))
@@ -357,7 +355,7 @@ enum run_state run_exit(struct task *t)
 	t->killed = true;
 	if (t->tracer)
 		ptrace_exit_event(t);
-	if (t->mm && futex_exit_robust)
+	if (t->mm)
 		futex_exit_robust(t);
 	ipc_exit_task(t);
 	vfork_done(t);

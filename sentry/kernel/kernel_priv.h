@@ -46,7 +46,7 @@ void task_release_resources(struct task *t);
 void task_release_files(struct task *t); /* the files, directories and namespaces of it */
 
 /* The terminal layer's: a session leader exits. No locks held. */
-void tty_drop_session(struct session *s) __attribute__((weak));
+void tty_drop_session(struct session *s);
 
 /* session.c; taskset_mu */
 void process_group_put_locked(struct process_group *pg);

@@ -41,7 +41,7 @@ struct thread_group *thread_group_new(struct container *c)
 	tg->exit_signal = SIGCHLD;
 	tg->start_mono_ns = clock_mono();
 	tg->start_real_ns = clock_now(CLOCK_REALTIME);
-	if (process_timers_init && process_timers_init(tg) < 0) {
+	if (process_timers_init(tg) < 0) {
 		thread_group_put(tg);
 		return NULL;
 	}
@@ -58,7 +58,7 @@ void thread_group_put(struct thread_group *tg)
 {
 	if (!tg || !refcount_put(&tg->refs))
 		return;
-	if (tg->posix_timers && process_timers_exit)
+	if (tg->posix_timers)
 		process_timers_exit(tg);
 	sigqueue_flush(&tg->pending);
 	signal_handlers_put(tg->handlers);

@@ -318,12 +318,12 @@ void task_run(struct task *t);
  * Timers of processes (sentry/syscalls/sys_time.c): at birth, at exec (POSIX timers go) and at the
  * exit of the last thread. No locks held.
  */
-int process_timers_init(struct thread_group *tg) __attribute__((weak));
-void process_timers_exec(struct thread_group *tg) __attribute__((weak));
-void process_timers_exit(struct thread_group *tg) __attribute__((weak));
+int process_timers_init(struct thread_group *tg);
+void process_timers_exec(struct thread_group *tg);
+void process_timers_exit(struct thread_group *tg);
 /* Futex duties of an ending thread (sentry/kernel/futex.c): walks the robust list of the current task;
  * wakes waiters on an address. */
-void futex_exit_robust(struct task *t) __attribute__((weak));
-int futex_wake_addr(struct task *t, uaddr_t addr, int count) __attribute__((weak));
+void futex_exit_robust(struct task *t);
+int futex_wake_addr(struct task *t, uaddr_t addr, int count);
 
 #endif

@@ -33,7 +33,7 @@ enum arg_kind {
 #define SC_DECLS6(a, ...) SC_DECL(a) SC_DECLS5(__VA_ARGS__)
 
 #define SYSCALL(x86, arm64, name, support, note, n, ...)                                           \
-	int64_t sys_##name(struct task *t CAT(SC_DECLS, n)(__VA_ARGS__)) __attribute__((weak));
+	int64_t sys_##name(struct task *t CAT(SC_DECLS, n)(__VA_ARGS__));
 #define SYSERR(...)
 #include "sentry/syscalls/syscalls.def"
 #undef SYSCALL

@@ -35,7 +35,7 @@
 	static int64_t tramp_##name(struct task *t, const uint64_t a[6])                           \
 	{                                                                                          \
 		(void)a;                                                                           \
-		return sys_##name ? sys_##name(t CAT(GETS, n)(__VA_ARGS__)) : -ENOSYS;             \
+		return sys_##name(t CAT(GETS, n)(__VA_ARGS__));                                    \
 	}
 #define SYSERR(x86, arm64, name, err, note)                                                        \
 	static int64_t tramp_##name(struct task *t, const uint64_t a[6])                           \

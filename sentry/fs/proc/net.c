@@ -50,7 +50,7 @@ static int net_show(struct simple_inode *s, struct file *f, struct seq *q)
 	mutex_lock(&t->mu);
 	ns = t->ns ? nsproxy_get(t->ns) : NULL;
 	mutex_unlock(&t->mu);
-	if (ns && net_proc_show)
+	if (ns)
 		net_proc_show(ns->net, net_files[s->num].name, q);
 	nsproxy_put(ns);
 	return 0;

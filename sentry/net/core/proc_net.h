@@ -7,8 +7,8 @@ struct seq;
 
 /*
  * Appends the rows of /proc/net/NAME (tcp, udp, unix, dev, route, ...) of ns to q; the head line is
- * already there. Unknown names add nothing. Task thread, no locks. Weak until the network layer has it.
+ * already there. Unknown names add nothing. Task thread, no locks.
  */
-void net_proc_show(struct net_ns *ns, const char *name, struct seq *q) __attribute__((weak));
+void net_proc_show(struct net_ns *ns, const char *name, struct seq *q);
 
 #endif

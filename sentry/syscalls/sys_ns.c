@@ -1,4 +1,4 @@
-/* Namespaces: unshare(2), setns(2); pidfds; other processes' descriptors and memory. */
+/* Namespaces: unshare(2), setns(2); pidfds; other processes' descriptors; kcmp(2). */
 #include <fcntl.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -126,107 +126,6 @@ int64_t sys_pidfd_getfd(struct task *t, arg_fd_t pidfd, arg_fd_t fd, arg_flags_t
 	return got ? task_fd_install(t, got, true) : -EBADF;
 }
 
-#define IOV_MAX_ 1024
-
-static int read_iov(struct task *t, uaddr_t vec, uint64_t count, struct uio_seg **ret, uint64_t *ret_total)
-{
-	struct uio_seg *seg;
-
-	*ret = NULL;
-	*ret_total = 0;
-	if (count > IOV_MAX_)
-		return -EINVAL;
-	if (!count)
-		return 0;
-	seg = calloc(count, sizeof(*seg));
-	if (!seg)
-		return -ENOMEM;
-	if (copy_in(task_umem(t), seg, vec, count * sizeof(*seg)) < 0) {
-		free(seg);
-		return -EFAULT;
-	}
-	for (uint64_t i = 0; i < count; i++) {
-		if ((int64_t)seg[i].size < 0 || __builtin_add_overflow(*ret_total, seg[i].size,
-			ret_total) ||
-		    *ret_total > INT64_MAX) {
-			free(seg);
-			return -EINVAL;
-		}
-	}
-	*ret = seg;
-	return 0;
-}
-
-/* Moves bytes between two lists until one ends or a page is bad. */
-static int64_t move(struct uio *from, struct uio *to)
-{
-	uint8_t buf[4096] __attribute__((uninitialized));
-	int64_t done = 0;
-
-	while (from->resid && to->resid) {
-		uint64_t want = MIN(from->resid, to->resid);
-		int64_t n = uio_read(from, buf, MIN(sizeof(buf), want)), m;
-
-		if (n <= 0)
-			return done ? done : n;
-		m = uio_write(to, buf, (size_t)n);
-		if (m < 0)
-			return done ? done : m;
-		done += m;
-		if (m < n)
-			break;
-	}
-	return done;
-}
-
-static int64_t process_vm(struct task *t, int32_t pid, uaddr_t lvec, uint64_t lcount,
-		uaddr_t rvec, uint64_t rcount, uint64_t flags, bool write)
-{
-	AUTO(task_put) struct task *target = NULL;
-	struct uio_seg *l, *r = NULL;
-	uint64_t ltotal, rtotal;
-	struct uio lu, ru;
-	struct mm *mm;
-	int64_t ret;
-
-	if (flags)
-		return -EINVAL;
-	ret = read_iov(t, lvec, lcount, &l, &ltotal);
-	if (ret < 0)
-		return ret;
-	ret = read_iov(t, rvec, rcount, &r, &rtotal);
-	if (ret < 0 || !ltotal || !rtotal)
-		goto out;
-	target = task_find(task_pid_ns(t), pid);
-	ret = !target ? -ESRCH : task_may_access(t, target, true) ? 0 : -EPERM;
-	mm = ret < 0 ? NULL : task_get_mm(target);
-	if (!mm) {
-		ret = ret < 0 ? ret : -ESRCH;
-		goto out;
-	}
-	uio_init_segs(&lu, task_umem(t), l, (unsigned)lcount);
-	uio_init_segs(&ru, mm_umem(mm), r, (unsigned)rcount);
-	ret = write ? move(&lu, &ru) : move(&ru, &lu);
-	mm_put(mm);
-out:
-	free(l);
-	free(r);
-	return ret;
-}
-
-/* process_vm_readv(2) */
-int64_t sys_process_vm_readv(struct task *t, arg_pid_t pid, arg_uaddr_t lvec, arg_ulong_t liovcnt,
-			     arg_uaddr_t rvec, arg_ulong_t riovcnt, arg_ulong_t flags)
-{
-	return process_vm(t, pid, lvec, liovcnt, rvec, riovcnt, flags, false);
-}
-
-/* process_vm_writev(2) */
-int64_t sys_process_vm_writev(struct task *t, arg_pid_t pid, arg_uaddr_t lvec, arg_ulong_t liovcnt,
-			      arg_uaddr_t rvec, arg_ulong_t riovcnt, arg_ulong_t flags)
-{
-	return process_vm(t, pid, lvec, liovcnt, rvec, riovcnt, flags, true);
-}
 
 enum { KCMP_FILE, KCMP_VM, KCMP_FILES, KCMP_FS, KCMP_SIGHAND, KCMP_IO, KCMP_SYSVSEM, KCMP_TYPES };
 

@@ -82,7 +82,7 @@ static void start_waiters(struct waiter *w, int count, volatile unsigned int *wo
 		w[i].mask = w[i].mask ? w[i].mask : ~0u;
 		CHECK_EQ(pthread_create(&w[i].thread, NULL, wait_main, &w[i]), 0);
 	}
-	msleep(60);
+	msleep(150);
 }
 
 TEST(wake_counts)

@@ -13,10 +13,11 @@ TEST(waitpid_forms)
 	}
 	CHILD(b)
 	{
-		msleep(30);
+		msleep(100);
 		_exit(2);
 	}
 	CHECK_EQ(waitpid(b, &status, WNOHANG), 0);
+	OK(waitid(P_PID, (id_t)a, &(siginfo_t){ 0 }, WEXITED | WNOWAIT));
 	CHECK_EQ(waitpid(-1, &status, 0), a);
 	CHECK_EQ(waitpid(0, &status, 0), b);
 	CHECK_EQ(WEXITSTATUS(status), 2);

@@ -281,7 +281,8 @@ static int run_sentry(struct creation *cr, const char *path, const struct sentry
 				   .fd_count = 4,
 				   .stderr_fd = log_fd,
 				   .ready_fd = p->ready,
-				   .new_user = config->rootless };
+				   .new_user = config->rootless,
+				   .as_nobody = !config->rootless };
 	char oom_score[16];
 
 	add_arg(&args.argv, "runsc-sentry", NULL);

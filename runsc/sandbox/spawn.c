@@ -2,6 +2,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
+#include <linux/capability.h>
 #include <linux/close_range.h>
 #include <linux/sched.h>
 #include <net/if.h>
@@ -11,6 +13,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -127,6 +130,35 @@ static void child_map_ids(const struct spawn_args *args, uid_t uid, gid_t gid)
 		child_fail(args, "map the group id of the user namespace");
 }
 
+/* The id outside that a sentry started by root has: owner of nothing. */
+#define NOBODY 65534
+
+/*
+ * From root to a user namespace whose root is nobody on the host: whoever takes the sentry over owns no file
+ * and no process there. Where the host has no user namespaces the sentry stays root without capabilities.
+ */
+static void child_become_nobody(const struct spawn_args *args)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct caps[2];
+
+	if (geteuid() != 0)
+		return;
+	/* The capabilities stay effective over the change of ids: unshare may need one of them. */
+	if (syscall(SYS_capget, &header, caps) < 0 || prctl(PR_SET_KEEPCAPS, 1) < 0 ||
+	    setgroups(0, NULL) < 0 || setresgid(NOBODY, NOBODY, NOBODY) < 0 ||
+	    setresuid(NOBODY, NOBODY, NOBODY) < 0 || syscall(SYS_capset, &header, caps) < 0)
+		child_fail(args, "drop the user id of root");
+	if (unshare(CLONE_NEWUSER) < 0) {
+		if (setresuid(0, 0, 0) < 0 || setresgid(0, 0, 0) < 0)
+			child_fail(args, "make a user namespace");
+		return;
+	}
+	prctl(PR_SET_DUMPABLE, 1); /* else /proc/self belongs to root */
+	child_map_ids(args, NOBODY, NOBODY);
+	prctl(PR_SET_DUMPABLE, 0);
+}
+
 /* net.ipv4.ip_forward=1: written to /proc/sys of the network namespace that the child is in. */
 static void child_sysctl(const struct spawn_args *args, const char *setting)
 {
@@ -215,6 +247,7 @@ static NORETURN void child_run(const struct spawn_args *args, uid_t uid, gid_t g
 {
 	static char *const environment[] = { NULL };
 	struct rlimit files;
+	int exe;
 
 	child_signals();
 	setsid();
@@ -231,7 +264,13 @@ static NORETURN void child_run(const struct spawn_args *args, uid_t uid, gid_t g
 	}
 	if (chdir("/") < 0)
 		child_fail(args, "change to /");
-	execve(args->path, args->argv.v, environment);
+	/* By descriptor: nobody may be unable to walk to it. */
+	exe = open(args->path, O_PATH | O_CLOEXEC);
+	if (exe < 0)
+		child_fail(args, args->path);
+	if (args->as_nobody)
+		child_become_nobody(args);
+	execveat(exe, "", args->argv.v, environment, AT_EMPTY_PATH);
 	child_fail(args, args->path);
 }
 

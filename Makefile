@@ -14,7 +14,8 @@ Q := $(if $(V),,@)
 
 CFLAGS ?= -O2 -g
 WARN := -Wall -Wextra -Wshadow -Wvla -Wformat=2 -Wstrict-prototypes -Wmissing-prototypes \
-	-Wcast-qual -Wpointer-arith -Wimplicit-fallthrough -Wundef -Werror
+	-Wcast-qual -Wpointer-arith -Wimplicit-fallthrough -Wundef -Werror \
+	$(if $(findstring clang,$(CC)),-Wno-gnu-variable-sized-type-not-at-end)
 HARDEN := -fstack-protector-strong -fstack-clash-protection -fcf-protection -fno-strict-aliasing \
 	$(if $(findstring -O0,$(CFLAGS)),,-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3) \
 	$(if $(findstring clang,$(CC)),,-ftrivial-auto-var-init=zero)

@@ -20,7 +20,8 @@ struct process_build {
 size_t process_fd_count(const Urpc__Process *p);
 /*
  * Checks and converts p for a process in user_ns; descriptors [first_fd, first_fd + process_fd_count)
- * of the request become files; a terminal gets a name in the /dev/pts of root and mnt_ns. 0, or -errno with the request's message. *ret is to be released in
+ * of the request become files; a terminal gets a name in the /dev/pts of root and mnt_ns. 0, or
+ * -errno with the request's message. *ret is to be released in
  * any case.
  */
 NODISCARD int process_build(struct urpc_request *req, const Urpc__Process *p, size_t first_fd,

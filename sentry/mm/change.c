@@ -293,7 +293,9 @@ static int64_t mremap_locked(struct mm *mm, uint64_t old_addr, uint64_t old_size
 			return -ENOMEM;
 	}
 	if (!(flags & MREMAP_FIXED)) {
-		new_addr = new_addr && keep && vma_range_free(mm, new_addr, new_addr + new_size) ? new_addr : vma_find_gap(mm, new_size, PAGE);
+		new_addr = new_addr && keep && vma_range_free(mm, new_addr, new_addr + new_size) ?
+				   new_addr :
+				   vma_find_gap(mm, new_size, PAGE);
 		if (!new_addr)
 			return -ENOMEM;
 	}

@@ -59,7 +59,8 @@ int64_t mm_mmap(struct mm *mm, const struct mm_map_args *a);
 int64_t mm_map_frames(struct mm *mm, uint64_t addr, const struct frame_run *run, uint32_t prot, const char *name);
 int mm_munmap(struct mm *mm, uint64_t addr, uint64_t size);
 int mm_mprotect(struct mm *mm, uint64_t addr, uint64_t size, uint32_t prot, const struct mm_limits *limits);
-int64_t mm_mremap(struct mm *mm, uint64_t old_addr, uint64_t old_size, uint64_t new_size, uint32_t flags, uint64_t new_addr, const struct mm_limits *limits);
+int64_t mm_mremap(struct mm *mm, uint64_t old_addr, uint64_t old_size, uint64_t new_size,
+		  uint32_t flags, uint64_t new_addr, const struct mm_limits *limits);
 int64_t mm_brk(struct mm *mm, uint64_t addr, const struct mm_limits *limits);
 void mm_set_brk(struct mm *mm, uint64_t start); /* exec: start of the heap */
 int mm_madvise(struct mm *mm, uint64_t addr, uint64_t size, int advice);

@@ -334,7 +334,7 @@ static void seq_memory(struct task *t, struct seq *q, uint64_t start, uint64_t e
 	}
 }
 
-static int area_show(struct simple_inode *s, struct seq *q, bool environ)
+static int area_show(struct simple_inode *s, struct seq *q, bool env)
 {
 	struct mm *mm = task_get_mm(proc_task(s));
 	struct mm_info i;
@@ -342,7 +342,7 @@ static int area_show(struct simple_inode *s, struct seq *q, bool environ)
 	if (!mm)
 		return 0;
 	mm_get_info(mm, &i);
-	if (environ) {
+	if (env) {
 		seq_memory(proc_task(s), q, i.env_start, i.env_end);
 	} else {
 		char last = 0;

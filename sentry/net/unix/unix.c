@@ -30,7 +30,8 @@ STATE_DESC(unix_sock, S_EMBED(unix_sock, 1, s, socket), S_VAL(unix_sock, 2, stat
 	   S_NOSAVE(unix_sock, relay_to, "set again by the next full queue"),
 	   S_REF(unix_sock, 11, owner_pid, pid), S_REF(unix_sock, 12, owner_cred, cred),
 	   S_REF(unix_sock, 13, peer_pid, pid), S_REF(unix_sock, 14, peer_cred, cred),
-	   S_NOSAVE(unix_sock, ino, "of the file"), S_WEAK(unix_sock, 15, file, file), S_NOSAVE(unix_sock, in_flight, "recounted from the queues"),
+	   S_NOSAVE(unix_sock, ino, "of the file"), S_WEAK(unix_sock, 15, file, file),
+	   S_NOSAVE(unix_sock, in_flight, "recounted from the queues"),
 	   S_NOSAVE(unix_sock, flight_node, "linked again"), S_NOSAVE(unix_sock, gc_refs, "scratch"),
 	   S_NOSAVE(unix_sock, gc_candidate, "scratch"), S_NOSAVE(unix_sock, gc_reached, "scratch"));
 

@@ -22,10 +22,17 @@
 #define QUEUE_MAX 16384u   /* fs.inotify.max_queued_events */
 #define WATCHES_MAX 65536u /* fs.inotify.max_user_watches, here of one instance */
 
+/* struct inotify_event without its name. */
+struct event_head {
+	int32_t wd;
+	uint32_t mask, cookie, len;
+};
+_Static_assert(sizeof(struct event_head) == sizeof(struct inotify_event), "the guest's layout");
+
 struct event {
 	struct list_node node;
 	uint32_t name_size; /* padded */
-	struct inotify_event head;
+	struct event_head head;
 	char name[];
 };
 
@@ -79,7 +86,7 @@ static void queue_event(struct inotify *in, int32_t wd, uint32_t mask, uint32_t 
 		len = padded = 0;
 	}
 	e->name_size = (uint32_t)padded;
-	e->head = (struct inotify_event){ .wd = wd, .mask = mask, .cookie = cookie, .len = (uint32_t)padded };
+	e->head = (struct event_head){ .wd = wd, .mask = mask, .cookie = cookie, .len = (uint32_t)padded };
 	if (len)
 		memcpy(e->name, name, len);
 	last = list_last(&in->events, struct event, node);

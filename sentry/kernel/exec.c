@@ -278,6 +278,7 @@ static void commit(struct task *t, struct exec_args *a, const struct cred *cred,
 	platform_regs_dirty(t->ctx);
 	mutex_lock(&taskset_mu);
 	tg->execed = true;
+	tg->membarrier = 0;
 	tg->exec_count++;
 	tg->exit_signal = tg->parent ? SIGCHLD : tg->exit_signal;
 	mutex_unlock(&taskset_mu);

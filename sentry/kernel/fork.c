@@ -226,6 +226,12 @@ static void inherit(struct child *c)
 	n->seccomp = t->seccomp ? seccomp_filter_get(t->seccomp) : NULL;
 	n->seccomp_mode = t->seccomp_mode;
 	n->ioprio = t->ioprio;
+	if (f & CLONE_IO)
+		n->io_id = t->io_id;
+	if (f & CLONE_SYSVSEM)
+		n->undo_id = t->undo_id;
+	if (t->sched_policy == 6 && !t->sched_reset_on_fork)
+		n->sched_policy = 0; /* deadlines are not inherited */
 	n->tsc_mode = t->tsc_mode;
 }
 

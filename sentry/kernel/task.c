@@ -71,6 +71,8 @@ void thread_group_put(struct thread_group *tg)
 	free(tg);
 }
 
+static _Atomic uint64_t next_share_id;
+
 /*
  * A task of tg with its id; not yet on any list, without mm, files, credentials. One reference.
  * Takes references on tg and pid. -ENOMEM
@@ -94,6 +96,7 @@ int task_new(struct thread_group *tg, struct pid *pid, struct task **ret_task)
 	t->syscall_nr = -1;
 	t->rseq_cpu = UINT32_MAX;
 	t->timer_slack_ns = t->timer_slack_default_ns = 50000;
+	t->io_id = t->undo_id = ++next_share_id;
 	t->start_mono_ns = clock_mono();
 	for (uint32_t i = 0; i < kernel_cpu_count(); i++)
 		t->cpu_mask[i / 64] |= 1ull << (i % 64);

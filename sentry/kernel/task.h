@@ -128,6 +128,7 @@ struct thread_group {
 	unsigned stop_count;
 	uint8_t stop_signal;
 	bool is_subreaper;		  /* taskset */
+	uint32_t membarrier;		  /* taskset: commands registered, since exec */
 	int32_t exit_signal;		  /* taskset: SIGCHLD mostly; 0: none */
 	int32_t oom_score_adj;
 	uint64_t exec_count;		  /* taskset */
@@ -210,6 +211,8 @@ struct task {
 	int32_t parent_death_signal;	/* taskset */
 	int32_t nice, sched_policy, sched_priority; /* taskset */
 	bool sched_reset_on_fork;
+	uint64_t dl_runtime, dl_deadline, dl_period; /* taskset: SCHED_DEADLINE's, ns */
+	uint64_t io_id, undo_id;	/* const: who shares CLONE_IO and CLONE_SYSVSEM has the same */
 	uint64_t cpu_mask[16];		/* taskset */
 	uint32_t personality;		/* owner */
 	uint64_t timer_slack_ns, timer_slack_default_ns;

@@ -254,10 +254,21 @@ int64_t sys_personality(struct task *t, arg_uint_t personality)
 #define MEMBARRIER_REGISTER_SYNC_CORE 64
 #define MEMBARRIER_ALL 0x7f
 
-int64_t sys_membarrier(struct task *t, arg_int_t cmd, arg_flags_t flags, arg_int_t cpu_id)
+/* Interrupts every other thread of the process that runs guest code. */
+static void barrier(struct task *t)
 {
 	struct task *it;
 
+	mutex_lock(&taskset_mu);
+	list_for_each(it, &t->tg->tasks, group_node)
+		if (it != t && it->in_app)
+			task_interrupt(it);
+	mutex_unlock(&taskset_mu);
+	atomic_thread_fence(memory_order_seq_cst);
+}
+
+int64_t sys_membarrier(struct task *t, arg_int_t cmd, arg_flags_t flags, arg_int_t cpu_id)
+{
 	(void)cpu_id;
 	if (flags)
 		return -EINVAL;
@@ -267,22 +278,24 @@ int64_t sys_membarrier(struct task *t, arg_int_t cmd, arg_flags_t flags, arg_int
 	case MEMBARRIER_REGISTER_GLOBAL:
 	case MEMBARRIER_REGISTER_PRIVATE:
 	case MEMBARRIER_REGISTER_SYNC_CORE:
+		mutex_lock(&taskset_mu);
+		t->tg->membarrier |= (uint32_t)cmd;
+		mutex_unlock(&taskset_mu);
+		return 0;
+	case MEMBARRIER_PRIVATE:
+	case MEMBARRIER_SYNC_CORE:
+		/* Each needs its registration, whose number is twice its own. */
+		if (!(t->tg->membarrier & (uint32_t)cmd << 1))
+			return -EPERM;
+		barrier(t);
 		return 0;
 	case MEMBARRIER_GLOBAL:
 	case MEMBARRIER_GLOBAL_EXPEDITED:
-	case MEMBARRIER_PRIVATE:
-	case MEMBARRIER_SYNC_CORE:
-		break;
+		barrier(t);
+		return 0;
 	default:
 		return -EINVAL;
 	}
-	mutex_lock(&taskset_mu);
-	list_for_each(it, &t->tg->tasks, group_node)
-		if (it != t && it->in_app)
-			task_interrupt(it);
-	mutex_unlock(&taskset_mu);
-	atomic_thread_fence(memory_order_seq_cst);
-	return 0;
 }
 
 /* rseq(2): a program that registers learns that it never runs elsewhere than it thinks: the host may move

@@ -170,8 +170,9 @@ int64_t sys_kcmp(struct task *t, arg_pid_t pid1, arg_pid_t pid2, arg_int_t type,
 	case KCMP_SIGHAND:
 		return order(a->tg->handlers, b->tg->handlers);
 	case KCMP_IO:
+		return a->io_id == b->io_id ? 0 : a->io_id < b->io_id ? 1 : 2;
 	case KCMP_SYSVSEM:
-		return order(a->tg, b->tg);
+		return a->undo_id == b->undo_id ? 0 : a->undo_id < b->undo_id ? 1 : 2;
 	default:
 		return -EINVAL;
 	}

@@ -87,7 +87,7 @@ static int64_t set_policy(struct task *t, int32_t pid, int32_t policy, int32_t p
 	if (policy < 0)
 		policy = other->sched_policy;
 	err = priority_range(policy, &lo, &hi);
-	if (err < 0 || policy == SCHED_DEADLINE_)
+	if (err < 0)
 		return -EINVAL;
 	if (priority < lo || priority > hi)
 		return -EINVAL;
@@ -108,7 +108,7 @@ int64_t sys_sched_setscheduler(struct task *t, arg_pid_t pid, arg_int_t policy, 
 {
 	int32_t priority;
 
-	if (!param.v || policy < 0)
+	if (!param.v || policy < 0 || (policy & ~SCHED_RESET_ON_FORK_) == SCHED_DEADLINE_)
 		return -EINVAL;
 	if (copy_in_struct(task_umem(t), &priority, param) < 0)
 		return -EFAULT;
@@ -175,6 +175,29 @@ struct guest_sched_attr {
 	uint64_t runtime, deadline, period;
 };
 
+/* SCHED_DEADLINE's numbers are checked and kept like every policy. */
+static int64_t set_deadline(struct task *t, int32_t pid, const struct guest_sched_attr *a)
+{
+	AUTO(task_put) struct task *other = NULL;
+	uint64_t period = a->period ? a->period : a->deadline;
+	int64_t r;
+
+	if (!a->deadline || a->runtime < 1024 || a->runtime > a->deadline || a->deadline > period ||
+	    (int64_t)a->deadline < 0 || (int64_t)period < 0)
+		return -EINVAL;
+	if (!task_capable(t, CAP_SYS_NICE))
+		return -EPERM;
+	r = set_policy(t, pid, SCHED_DEADLINE_, 0, a->flags & 1, false, 0);
+	other = r < 0 ? NULL : find(t, pid);
+	if (!other)
+		return r;
+	GUARD(mutex, &taskset_mu);
+	other->dl_runtime = a->runtime;
+	other->dl_deadline = a->deadline;
+	other->dl_period = period;
+	return 0;
+}
+
 int64_t sys_sched_setattr(struct task *t, arg_pid_t pid, arg_uaddr_t uattr, arg_flags_t flags)
 {
 	struct guest_sched_attr a;
@@ -194,6 +217,8 @@ int64_t sys_sched_setattr(struct task *t, arg_pid_t pid, arg_uaddr_t uattr, arg_
 		return err;
 	if (a.priority > 99 || (a.flags & ~1ull))
 		return -EINVAL;
+	if (a.policy == SCHED_DEADLINE_)
+		return set_deadline(t, pid, &a);
 	return set_policy(t, pid, (int32_t)a.policy, (int32_t)a.priority, a.flags & 1,
 			  a.policy == SCHED_OTHER || a.policy == SCHED_BATCH_, a.nice);
 }
@@ -213,6 +238,11 @@ int64_t sys_sched_getattr(struct task *t, arg_pid_t pid, arg_uaddr_t uattr, arg_
 	a.flags = other->sched_reset_on_fork;
 	a.priority = (uint32_t)other->sched_priority;
 	a.nice = other->nice;
+	if (a.policy == SCHED_DEADLINE_) {
+		a.runtime = other->dl_runtime;
+		a.deadline = other->dl_deadline;
+		a.period = other->dl_period;
+	}
 	return copy_out_struct(task_umem(t), uattr, &a);
 }
 
@@ -359,7 +389,7 @@ int64_t sys_ioprio_set(struct task *t, arg_int_t which, arg_int_t who, arg_int_t
 	struct nice_change c = { .nice = ioprio };
 	int class = IOPRIO_CLASS(ioprio);
 
-	if (which < 1 || which > 3 || class > 3 || (class == 0 && (ioprio & 0x1fff)))
+	if (which < 1 || which > 3 || class > 3 || (ioprio & 0x1ff8) || (class == 0 && (ioprio & 7)))
 		return -EINVAL;
 	if (class == 1 && !task_capable(t, 21) && !task_capable(t, CAP_SYS_NICE))
 		return -EPERM;
@@ -368,10 +398,10 @@ int64_t sys_ioprio_set(struct task *t, arg_int_t which, arg_int_t who, arg_int_t
 
 static void best_ioprio(struct task *t, struct task *it, void *arg)
 {
-	int *best = arg, v = it->ioprio ? it->ioprio : 2 << 13 | 4;
+	int *best = arg, v = it->ioprio;
 
 	(void)t;
-	*best = *best ? MIN(*best, v) : v;
+	*best = *best && v ? MIN(*best, v) : MAX(*best, v);
 }
 
 int64_t sys_ioprio_get(struct task *t, arg_int_t which, arg_int_t who)
@@ -389,6 +419,9 @@ int64_t sys_getcpu(struct task *t, arg_uaddr_t cpup, arg_uaddr_t nodep, arg_uadd
 	uint32_t cpu = host < 0 ? 0 : (uint32_t)host % kernel_cpu_count(), node = 0;
 
 	(void)unused;
+	/* Affinity is a promise that the answer keeps. */
+	for (uint32_t i = 0; !(t->cpu_mask[cpu / 64] >> (cpu % 64) & 1) && i < kernel_cpu_count(); i++)
+		cpu = (cpu + 1) % kernel_cpu_count();
 	if (cpup.v && copy_out_struct(task_umem(t), cpup, &cpu) < 0)
 		return -EFAULT;
 	return nodep.v ? copy_out_struct(task_umem(t), nodep, &node) : 0;

@@ -27,12 +27,12 @@ static int64_t set_filter(struct task *t, uint32_t flags, uaddr_t uargs)
 		return -EINVAL;
 	if (t->seccomp_mode == SECCOMP_MODE_STRICT)
 		return -EINVAL;
-	if (!t->cred->no_new_privs && !task_capable(t, CAP_SYS_ADMIN))
-		return -EACCES;
 	if (copy_in_struct(task_umem(t), &prog, uargs) < 0)
 		return -EFAULT;
 	if (prog.len == 0 || prog.len > BPF_MAXINSNS)
 		return -EINVAL;
+	if (!t->cred->no_new_privs && !task_capable(t, CAP_SYS_ADMIN))
+		return -EACCES;
 	insn = calloc(prog.len, sizeof(*insn));
 	if (!insn)
 		return -ENOMEM;

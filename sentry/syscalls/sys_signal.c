@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "sentry/arch/sigframe.h"
+#include "sentry/fs/proc/proc.h"
 #include "sentry/kernel/block.h"
 #include "sentry/kernel/fdtable.h"
 #include "sentry/kernel/namespaces.h"
@@ -369,6 +370,8 @@ int64_t sys_pidfd_send_signal(struct task *t, arg_fd_t pidfd, arg_int_t sig, arg
 		return -EINVAL;
 	f = task_fd(t, pidfd);
 	tg = f ? pidfd_thread_group(f) : NULL;
+	if (!tg && f)
+		tg = proc_dir_thread_group(f);
 	if (!tg)
 		return -EBADF;
 	if (uinfo.v) {

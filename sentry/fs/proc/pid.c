@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "sentry/fs/proc/proc.h"
 #include "sentry/fs/proc/proc_priv.h"
 #include "sentry/mm/mm.h"
 
@@ -211,6 +212,13 @@ static const struct simple_ops pid_dir_ops = {
 	.lookup = pid_lookup,
 	.iterate = pid_iterate,
 };
+
+struct thread_group *proc_dir_thread_group(struct file *f)
+{
+	struct simple_inode *s = simple_of(file_inode(f));
+
+	return s && s->ops == &pid_dir_ops && s->num ? thread_group_get(proc_task(s)->tg) : NULL;
+}
 
 struct inode *proc_pid_dir(struct superblock *sb, struct task *t, bool group)
 {

@@ -10,4 +10,9 @@ void proc_register(void);
 /* A superblock that shows ns; one reference. Any thread. -ENOMEM. */
 int proc_new(struct pid_ns *ns, struct superblock **ret_sb);
 
+/* The process of an open /proc/PID directory (pidfd_send_signal(2) takes one), a reference, or NULL. */
+struct file;
+struct thread_group;
+struct thread_group *proc_dir_thread_group(struct file *f);
+
 #endif

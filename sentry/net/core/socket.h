@@ -148,10 +148,12 @@ int socket_getsockopt(struct socket *s, int level, int name, void *value, size_t
 int64_t socket_ioctl(struct socket *s, uint32_t cmd, uint64_t arg, struct umem *um);
 extern int64_t (*socket_ifreq_hook)(struct net_ns *net, uint32_t cmd, uint64_t arg, struct umem *um);
 
-/* Rows of /proc/net/unix and /proc/net/dev, set by the families. */
+/* Rows of files of /proc/net, set by the families. */
 struct seq;
 extern void (*net_proc_unix_hook)(struct net_ns *ns, struct seq *q);
 extern void (*net_proc_dev_hook)(struct net_ns *ns, struct seq *q);
+/* Rows of tcp, udp and their version 6. */
+extern void (*net_proc_inet_hook)(struct net_ns *ns, int family, int type, struct seq *q);
 
 /* Network policy: every connect, bind, and datagram with a destination passes here. */
 enum net_op { NET_OP_CONNECT, NET_OP_BIND, NET_OP_SEND };

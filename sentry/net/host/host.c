@@ -21,17 +21,22 @@
 #include "sentry/net/core/cmsg.h"
 #include "sentry/net/core/socket.h"
 #include "sentry/state/desc.h"
+#include "sentry/vfs/simple.h"
 
 #define CAP_NET_BIND_SERVICE_NR 10
 #define CAP_NET_ADMIN_NR 12
 #define SEND_FLAGS (MSG_OOB | MSG_DONTROUTE | MSG_EOR | MSG_MORE | MSG_CONFIRM)
 #define RECV_FLAGS (MSG_OOB | MSG_PEEK | MSG_TRUNC | MSG_ERRQUEUE)
 #define RECV_CONTROL 512
+#define TCP_CLOSE_STATE 7 /* TCP_CLOSE; its header and linux/tcp.h do not go together */
 #define BOUNCE_MAX 65536
 
 struct host_sock {
 	struct socket s;
-	int fd;	      /* const */
+	struct list_node node; /* all_mu */
+	uint64_t ino;	       /* all_mu; of the file, 0: none yet */
+	kuid_t uid;	       /* const: who made it */
+	int fd;		       /* const; open while on the list */
 	bool watched; /* s.mu */
 	struct host_watch watch;
 	/* The notifier's first report repeats what was there before anybody waited. It is dropped when all of it
@@ -42,13 +47,17 @@ struct host_sock {
 	_Atomic bool moved;
 };
 
-STATE_DESC(host_sock, S_EMBED(host_sock, 1, s, socket),
+STATE_DESC(host_sock, S_EMBED(host_sock, 1, s, socket), S_NOSAVE(host_sock, node, "linked again"),
+	   S_NOSAVE(host_sock, ino, "of the file"), S_VAL(host_sock, 2, uid),
 	   S_NOSAVE(host_sock, fd, "connections do not survive; listeners are opened again"),
 	   S_NOSAVE(host_sock, watched, "watched again"), S_NOSAVE(host_sock, watch, "watched again"),
 	   S_NOSAVE(host_sock, first_report, "watched again"), S_NOSAVE(host_sock, told, "watched again"),
 	   S_NOSAVE(host_sock, moved, "watched again"));
 
 static const struct socket_ops host_ops;
+
+static struct mutex all_mu; /* LOCK_OBJECT: sockets that have a descriptor, for /proc/net */
+static struct list_node all = LIST_INIT(all);
 
 static struct host_sock *host_of(struct socket *s)
 {
@@ -75,6 +84,10 @@ static int host_wrap(struct net_ns *net, int family, int type, int protocol, int
 	h->fd = fd;
 	h->watch.fd = fd;
 	h->watch.ready = host_ready;
+	h->uid = current ? current->cred->fsuid : KUID(0);
+	mutex_lock(&all_mu);
+	list_add_tail(&all, &h->node);
+	mutex_unlock(&all_mu);
 	*ret_socket = &h->s;
 	return 0;
 }
@@ -132,6 +145,9 @@ static void host_sock_close(struct socket *s)
 {
 	struct host_sock *h = host_of(s);
 
+	mutex_lock(&all_mu);
+	list_del(&h->node);
+	mutex_unlock(&all_mu);
 	notifier_remove(&h->watch);
 	host_close(h->fd);
 }
@@ -502,6 +518,55 @@ static int64_t host_sock_ioctl(struct socket *s, uint32_t cmd, uint64_t arg, str
 	}
 }
 
+static void host_opened(struct socket *s, struct file *f)
+{
+	GUARD(mutex, &all_mu);
+	host_of(s)->ino = f->inode->ino;
+}
+
+/* "0100007F:1F90": address and port as /proc/net has them. */
+static void show_addr(struct seq *q, int fd, bool peer, int family)
+{
+	union {
+		struct sockaddr_in v4;
+		struct sockaddr_in6 v6;
+	} a;
+	uint32_t size = sizeof(a);
+
+	memset(&a, 0, sizeof(a));
+	if (host_getname(fd, peer, &a, &size) < 0)
+		memset(&a, 0, sizeof(a));
+	if (family == AF_INET)
+		seq_printf(q, "%08X", a.v4.sin_addr.s_addr);
+	for (int i = 0; family == AF_INET6 && i < 4; i++)
+		seq_printf(q, "%08X", a.v6.sin6_addr.s6_addr32[i]);
+	seq_printf(q, ":%04X ", ntohs(a.v4.sin_port));
+}
+
+static void host_show(struct net_ns *ns, int family, int type, struct seq *q)
+{
+	struct host_sock *h;
+	unsigned n = 0;
+	GUARD(mutex, &all_mu);
+
+	list_for_each(h, &all, node) {
+		uint8_t state = TCP_CLOSE_STATE;
+		size_t size = sizeof(state);
+
+		if (h->s.net != ns || h->s.family != family || h->s.type != type)
+			continue;
+		if (type == SOCK_STREAM && host_getsockopt(h->fd, IPPROTO_TCP, TCP_INFO, &state, &size) < 0)
+			continue;
+		if (type == SOCK_STREAM && state == TCP_CLOSE_STATE)
+			continue;
+		seq_printf(q, "%4u: ", n++);
+		show_addr(q, h->fd, false, family);
+		show_addr(q, h->fd, true, family);
+		seq_printf(q, "%02X %08X:%08X %02X:%08X %08X %5u %8d %llu 1 %016x 100 0 0 10 0\n", state, 0, 0, 0, 0, 0,
+			   user_ns_from_kuid_munged(current->cred->user_ns, h->uid), 0, (unsigned long long)h->ino, 0);
+	}
+}
+
 static const struct socket_ops host_ops = {
 	.name = "host",
 	.close = host_sock_close,
@@ -520,6 +585,7 @@ static const struct socket_ops host_ops = {
 	.poll = host_sock_poll,
 	.will_wait = host_will_wait,
 	.ioctl = host_sock_ioctl,
+	.opened = host_opened,
 	.own_sol_socket = true,
 };
 
@@ -528,6 +594,8 @@ static const struct socket_family family6 = { AF_INET6, host_create6, NULL };
 
 void host_family_init(void)
 {
+	mutex_init(&all_mu, LOCK_OBJECT);
+	net_proc_inet_hook = host_show;
 	socket_family_register(&family4);
 	socket_family_register(&family6);
 }

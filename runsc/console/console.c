@@ -81,6 +81,17 @@ void console_restore(struct console_raw *raw)
 	raw->fd = -1;
 }
 
+bool console_size(int tty, unsigned int *ret_rows, unsigned int *ret_columns)
+{
+	struct winsize size;
+
+	if (ioctl(tty, TIOCGWINSZ, &size) < 0)
+		return false;
+	*ret_rows = size.ws_row;
+	*ret_columns = size.ws_col;
+	return true;
+}
+
 bool console_copy_size(int from, int to, unsigned int *ret_rows, unsigned int *ret_columns)
 {
 	struct winsize size;

@@ -19,6 +19,8 @@ struct console_raw {
 };
 void console_make_raw(int tty, struct console_raw *raw);
 void console_restore(struct console_raw *raw);
+/* Size of a terminal in characters; false when tty is none. ioctl_tty(2) */
+bool console_size(int tty, unsigned int *ret_rows, unsigned int *ret_columns);
 /* Copies the window size of one terminal to another; false when `from` is none. */
 bool console_copy_size(int from, int to, unsigned int *ret_rows, unsigned int *ret_columns);
 

@@ -17,9 +17,13 @@ int sandbox_stdio(const struct oci_process *process, const char *console_socket,
 		  struct error *err)
 {
 	if (process->terminal) {
+		unsigned int rows = process->console_rows, columns = process->console_columns;
 		AUTO(fd_close) int master = -1;
 
-		if (console_open(process->console_rows, process->console_columns, &master, ret_slave, err) ||
+		/* the program may look at once: the caller's size is there before it runs */
+		if (foreground && !console_socket && !rows && !columns)
+			console_size(STDIN_FILENO, &rows, &columns);
+		if (console_open(rows, columns, &master, ret_slave, err) ||
 		    (console_socket && console_send(console_socket, master, err)))
 			return -1;
 		fds[(*count)++] = *ret_slave;

@@ -27,7 +27,10 @@ $(T)/lib/%.a:
 	$(Q)ar rcT $@ $^ 2>/dev/null || ar rc $@
 
 UNIT_SRC := $(wildcard tests/unit/*.c)
-FUZZ_SRC := $(wildcard tests/fuzz/*.c)
+# tests/fuzz/guest_*.c are guest programs: hostile ones.
+HOSTILE_SRC := $(wildcard tests/fuzz/guest_*.c)
+HOSTILE_BIN := $(HOSTILE_SRC:tests/fuzz/%.c=$(T)/hostile/%)
+FUZZ_SRC := $(filter-out $(HOSTILE_SRC),$(wildcard tests/fuzz/*.c))
 UNIT_BIN := $(UNIT_SRC:tests/unit/%.c=$(T)/unit/%)
 FUZZ_BIN := $(FUZZ_SRC:tests/fuzz/%.c=$(T)/fuzz/%)
 $(OUT)/obj/tests/%.o: WARN := $(filter-out -Wmissing-prototypes,$(WARN))
@@ -61,12 +64,15 @@ $(GUEST_BIN): $(T)/guest/%: $(T)/obj/guest/%.o $(T)/obj/lib/test.o
 $(BENCH_BIN): $(T)/bench/%: $(T)/obj/bench/%.o
 	@mkdir -p $(@D)
 	$(Q)$(CC) -static -pthread -o $@ $^
+$(HOSTILE_BIN): $(T)/hostile/%: $(T)/obj/fuzz/%.o
+	@mkdir -p $(@D)
+	$(Q)$(CC) -static -pthread -o $@ $^
 $(T)/hostbox: $(T)/obj/lib/hostbox.o
 	$(Q)$(CC) -static -o $@ $^
 .SECONDARY:
 
 UNIT_TESTS := $(UNIT_BIN) $(FUZZ_BIN)
-TESTS := $(UNIT_TESTS) $(GUEST_BIN) $(BENCH_BIN) $(T)/hostbox
+TESTS := $(UNIT_TESTS) $(GUEST_BIN) $(HOSTILE_BIN) $(BENCH_BIN) $(T)/hostbox
 unit-tests: $(UNIT_TESTS)
 tests: all $(TESTS)
 

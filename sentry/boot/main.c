@@ -185,6 +185,19 @@ static void *trim_once(void *arg)
 	return arg;
 }
 
+static int compare_shorts(const void *a, const void *b)
+{
+	return *(const short *)a - *(const short *)b;
+}
+
+/* The first time that qsort sorts more than a KiB it asks for the size of the host's memory: now. */
+static void sort_once(void)
+{
+	short numbers[1024] = { 0 };
+
+	qsort(numbers, ARRAY_COUNT(numbers), sizeof(numbers[0]), compare_shorts);
+}
+
 /* Few arenas and early trimming: an idle sandbox is to be small. No time zone files are ever read. */
 static void tune_libc(void)
 {
@@ -195,6 +208,7 @@ static void tune_libc(void)
 	mallopt(M_MMAP_THRESHOLD, 256 << 10);
 	setenv("TZ", "UTC0", 1);
 	tzset();
+	sort_once();
 	if (pthread_create(&thread, NULL, trim_once, NULL) == 0)
 		pthread_join(thread, NULL);
 }

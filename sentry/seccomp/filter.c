@@ -14,7 +14,7 @@
 #include <linux/sockios.h>
 #include <termios.h>
 
-#include "platform/host/log.h"
+#include "platform/base/log.h"
 #include "platform/host/seccomp.h"
 
 #define RULE(call, why, ...) SECCOMP_RULE(call, why, __VA_ARGS__),

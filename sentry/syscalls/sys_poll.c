@@ -302,7 +302,8 @@ int64_t sys_select(struct task *t, int32_t n, uaddr_t inp, uaddr_t outp, uaddr_t
 		if (tv.tv_sec < 0 || tv.tv_nsec < 0)
 			return -EINVAL;
 		if (__builtin_mul_overflow(tv.tv_sec, NSEC_PER_SEC, &ns) ||
-		    __builtin_add_overflow(ns, tv.tv_nsec * 1000, &ns) || tv.tv_nsec > INT64_MAX / 1000)
+		    __builtin_mul_overflow(tv.tv_nsec, 1000, &tv.tv_nsec) ||
+		    __builtin_add_overflow(ns, tv.tv_nsec, &ns))
 			ns = TIME_FOREVER;
 		deadline = ns == 0 ? 0 : time_add(clock_mono(), ns);
 	}

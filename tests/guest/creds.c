@@ -96,6 +96,18 @@ TEST(gids_and_groups)
 	OK(setgid(2));
 }
 
+TEST(most_groups_that_there_can_be)
+{
+	static gid_t groups[65536];
+
+	for (int i = 0; i < 65536; i++)
+		groups[i] = (gid_t)(65536 - i);
+	OK(setgroups(65536, groups));
+	CHECK_EQ(getgroups(65536, groups), 65536);
+	CHECK_EQ(groups[0], 1);
+	CHECK_EQ(groups[65535], 65536);
+}
+
 TEST(fsuid_alone)
 {
 	OK(chmod(".", 0777));

@@ -364,7 +364,6 @@ int64_t sys_pidfd_send_signal(struct task *t, arg_fd_t pidfd, arg_int_t sig, arg
 	AUTO(file_put) struct file *f = NULL;
 	AUTO(thread_group_put) struct thread_group *tg = NULL;
 	struct guest_siginfo info = siginfo_user(t, sig, GUEST_SI_USER);
-	int err;
 
 	if (flags)
 		return -EINVAL;
@@ -375,11 +374,12 @@ int64_t sys_pidfd_send_signal(struct task *t, arg_fd_t pidfd, arg_int_t sig, arg
 	if (!tg)
 		return -EBADF;
 	if (uinfo.v) {
-		err = read_info(t, uinfo, info.signo, tg == t->tg, &info);
-		if (err < 0)
-			return err;
+		if (copy_in_struct(task_umem(t), &info, uinfo) < 0)
+			return -EFAULT;
 		if (info.signo != sig)
 			return -EINVAL;
+		if (tg != t->tg && (info.code >= 0 || info.code == GUEST_SI_TKILL))
+			return -EPERM;
 	}
 	if (sig < 0 || sig > GUEST_NSIG)
 		return -EINVAL;

@@ -186,6 +186,23 @@ static int install_ref(enum ns_kind kind, void *ns)
 	return err < 0 ? err : task_fd_install(current, f, true);
 }
 
+/* Only the caller's own namespace and those below it may be looked at: ns, else NULL. */
+static struct pid_ns *pid_ns_seen(struct pid_ns *ns)
+{
+	for (const struct pid_ns *up = ns; up; up = up->parent)
+		if (up == task_pid_ns(current))
+			return ns;
+	return NULL;
+}
+
+static struct user_ns *user_ns_seen(struct user_ns *ns)
+{
+	for (const struct user_ns *up = ns; up; up = up->parent)
+		if (up == current->cred->user_ns)
+			return ns;
+	return NULL;
+}
+
 /* ioctl_ns(2) */
 static int64_t nsfs_ioctl(struct file *f, uint32_t cmd, uint64_t arg, struct umem *um)
 {
@@ -194,16 +211,12 @@ static int64_t nsfs_ioctl(struct file *f, uint32_t cmd, uint64_t arg, struct ume
 
 	switch (cmd) {
 	case NS_GET_USERNS_:
-		return install_ref(NS_USER, ref_owner(r));
+		return install_ref(NS_USER, user_ns_seen(ref_owner(r)));
 	case NS_GET_PARENT_:
 		if (r->kind == NS_USER)
-			return install_ref(NS_USER, ((struct user_ns *)r->ns)->parent);
-		if (r->kind == NS_PID || r->kind == NS_PID_FOR_CHILDREN) {
-			struct pid_ns *parent = ((struct pid_ns *)r->ns)->parent;
-
-			/* The sandbox's own root namespace is not the guest's to see. */
-			return install_ref(NS_PID, parent && parent->level ? parent : NULL);
-		}
+			return install_ref(NS_USER, user_ns_seen(((struct user_ns *)r->ns)->parent));
+		if (r->kind == NS_PID || r->kind == NS_PID_FOR_CHILDREN)
+			return install_ref(NS_PID, pid_ns_seen(((struct pid_ns *)r->ns)->parent));
 		return -EINVAL;
 	case NS_GET_NSTYPE_:
 		return kinds[r->kind].clone_flag;

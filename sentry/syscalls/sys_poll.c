@@ -146,6 +146,9 @@ static void timeout_write_left(struct task *t, uaddr_t addr, int64_t deadline, b
 	int64_t left;
 	struct timespec ts;
 
+	/* personality(2): STICKY_TIMEOUTS */
+	if (t->personality & 0x4000000)
+		return;
 	if (!addr.v || deadline == TIME_FOREVER)
 		return;
 	left = deadline == 0 ? 0 : MAX(deadline - clock_mono(), (int64_t)0);

@@ -87,6 +87,12 @@ int task_block_killable(struct task *t, int64_t deadline_ns, const char *what)
 	return block(t, deadline_ns, what, true);
 }
 
+/* Is t asleep with nothing on its way to wake it? Any thread; the answer may be old. */
+bool task_sleeping(const struct task *t)
+{
+	return t->wait_what && atomic_load(&t->wake_token) == TOKEN_SLEEPING;
+}
+
 /* Sleeps until woken or the deadline, whatever signals say: for a task that is ending. */
 void task_sleep_exiting(struct task *t, int64_t deadline_ns, const char *what)
 {

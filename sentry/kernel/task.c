@@ -354,7 +354,7 @@ char task_state_letter(struct task *t)
 		return 'T';
 	if (t->vfork_waiting)
 		return 'D';
-	return t->wait_what ? 'S' : 'R';
+	return task_sleeping(t) ? 'S' : 'R';
 }
 
 uint64_t task_rlimit(const struct task *t, int resource)

@@ -243,9 +243,8 @@ static void swap_mm(struct task *t, struct mm *mm)
 			(void)futex_wake_addr(t, t->clear_child_tid, 1);
 		}
 	}
-	t->clear_child_tid = t->robust_list = t->rseq = UADDR_NULL;
+	t->clear_child_tid = t->robust_list = UADDR_NULL;
 	t->robust_list_size = 0;
-	t->rseq_size = 0;
 	mutex_lock(&t->mu);
 	t->mm = mm;
 	mutex_unlock(&t->mu);

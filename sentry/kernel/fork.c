@@ -206,11 +206,6 @@ static void inherit(struct child *c)
 		n->altstack.size = t->altstack.size;
 		n->altstack.flags = t->altstack.flags;
 	}
-	if (!(f & CLONE_VM)) {
-		n->rseq = t->rseq;
-		n->rseq_size = t->rseq_size;
-		n->rseq_sig = t->rseq_sig;
-	}
 	if (f & CLONE_CHILD_CLEARTID)
 		n->clear_child_tid = UADDR(c->a->child_tid);
 	n->sched_policy = t->sched_policy;

@@ -94,7 +94,6 @@ int task_new(struct thread_group *tg, struct pid *pid, struct task **ret_task)
 	sigqueue_init(&t->pending);
 	t->altstack.flags = 2; /* SS_DISABLE */
 	t->syscall_nr = -1;
-	t->rseq_cpu = UINT32_MAX;
 	t->timer_slack_ns = t->timer_slack_default_ns = 50000;
 	t->io_id = t->undo_id = ++next_share_id;
 	t->start_mono_ns = clock_mono();

@@ -195,15 +195,11 @@ struct task {
 	int64_t syscall_nr;		/* -1 outside */
 	int64_t result;			/* of the handler */
 	bool in_syscall;		/* result is still to be written to the registers */
-	int64_t syscall_start_ns;	/* only with strace or debug logging */
 	struct { int64_t (*fn)(struct task *t); uint64_t arg[6]; } restart; /* restart_syscall(2) */
 
 	uaddr_t clear_child_tid;	/* private */
 	uaddr_t robust_list;		/* private */
 	uint64_t robust_list_size;
-	uaddr_t rseq;			/* private */
-	uint32_t rseq_size, rseq_sig;
-	uint32_t rseq_cpu;		/* last cpu number written */
 	uint32_t exit_status;		/* taskset */
 	bool exited;			/* taskset: past exit, only the number is left */
 	struct task *vfork_parent;	/* taskset: waits for our exec or exit; reference */

@@ -298,14 +298,6 @@ int64_t sys_membarrier(struct task *t, arg_int_t cmd, arg_flags_t flags, arg_int
 	}
 }
 
-/* rseq(2): a program that registers learns that it never runs elsewhere than it thinks: the host may move
- * it unseen, so registration is refused and libraries take their other path. */
-int64_t sys_rseq(struct task *t, arg_uaddr_t rseq, arg_uint_t rseq_len, arg_flags_t flags, arg_uint_t sig)
-{
-	(void)t, (void)rseq, (void)rseq_len, (void)flags, (void)sig;
-	return -ENOSYS;
-}
-
 /* syslog(2): an empty kernel log. */
 int64_t sys_syslog(struct task *t, arg_int_t type, arg_uaddr_t buf, arg_int_t len)
 {

@@ -226,7 +226,7 @@ PRINTF_LIKE(2, 3) static void text_add(struct text *x, const char *fmt, ...)
 static void add_stack(struct text *x, struct task *t, int32_t pid, int32_t tid, int64_t now)
 {
 	int64_t nr = __atomic_load_n(&t->syscall_nr, __ATOMIC_RELAXED);
-	int64_t start = __atomic_load_n(&t->syscall_start_ns, __ATOMIC_RELAXED);
+	int64_t start = t->wait_since_ns;
 	const char *what = t->wait_what;
 	struct syscall_desc *d = nr >= 0 ? syscall_by_number(nr) : NULL;
 

@@ -56,7 +56,8 @@ static int block(struct task *t, int64_t deadline_ns, const char *what, bool kil
 			break;
 		}
 		if (!t->wait_what) {
-			task_account_system(t);
+			t->wait_since_ns = clock_mono();
+			t->system_ns += t->wait_since_ns - t->switch_ns;
 			t->switch_ns = 0;
 			t->nvcsw++;
 			t->wait_what = what;
@@ -72,6 +73,7 @@ static int block(struct task *t, int64_t deadline_ns, const char *what, bool kil
 	}
 	if (t->wait_what) {
 		t->wait_what = NULL;
+		t->wait_since_ns = 0;
 		t->switch_ns = clock_mono();
 	}
 	return ret;

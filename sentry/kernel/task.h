@@ -190,6 +190,7 @@ struct task {
 	/* blocking: see block.h */
 	_Atomic uint32_t wake_token;
 	const char *_Atomic wait_what;	/* for debug.Stacks: what it waits for, static text or NULL */
+	_Atomic int64_t wait_since_ns;	/* and since when, CLOCK_MONOTONIC; 0: awake */
 
 	/* syscall in progress; private */
 	int64_t syscall_nr;		/* -1 outside */

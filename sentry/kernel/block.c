@@ -56,9 +56,9 @@ static int block(struct task *t, int64_t deadline_ns, const char *what, bool kil
 			break;
 		}
 		if (!t->wait_what) {
-			t->wait_since_ns = clock_mono();
-			t->system_ns += t->wait_since_ns - t->switch_ns;
+			task_account_system(t);
 			t->switch_ns = 0;
+			t->wait_since_ns = clock_mono();
 			t->nvcsw++;
 			t->wait_what = what;
 		}

@@ -100,6 +100,9 @@ static void run_child(const struct test_case *test, const char *directory, int f
 	else
 		close(fd);
 	setsid();
+	/* A caller in the background leaves SIGINT ignored. */
+	for (int signo = 1; signo < NSIG; signo++)
+		signal(signo, SIG_DFL);
 	if (directory && chdir(directory) != 0)
 		test_fail(__FILE__, __LINE__, "chdir %s: %s", directory, strerror(errno));
 	test->run();

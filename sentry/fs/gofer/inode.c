@@ -292,7 +292,10 @@ static void gofer_free(struct inode *i)
 	free(gi);
 }
 
-/* Asks by an open descriptor, which costs no round trip and works for unlinked files. */
+/*
+ * Asks by an open descriptor, which costs no round trip and works for unlinked files. The owner stays
+ * what the gofer said: the sentry's own user namespace would show it translated.
+ */
 static int refresh_by_handle(struct gofer_inode *gi)
 {
 	int fd = gofer_handle_pin(gi, false);
@@ -304,8 +307,8 @@ static int refresh_by_handle(struct gofer_inode *gi)
 		struct gofer_attr a = {
 			.mode = st.st_mode,
 			.nlink = (uint32_t)st.st_nlink,
-			.uid = st.st_uid,
-			.gid = st.st_gid,
+			.uid = i->uid.v,
+			.gid = i->gid.v,
 			.size = (uint64_t)st.st_size,
 			.blocks = (uint64_t)st.st_blocks,
 			.blksize = (uint32_t)st.st_blksize,
@@ -341,12 +344,14 @@ int gofer_refresh(struct inode *i)
 	}
 	GUARD(mutex, &i->mu);
 	gi->stale = false;
-	if (refresh_by_handle(gi) == 0)
+	if (gi->fs->cache == GOFER_EXCLUSIVE && refresh_by_handle(gi) == 0)
 		return 0;
 	req.node = gofer_node(gi);
 	r = gofer_call(gofer_client_of(gi), getattr, &req, &rep, NULL);
 	if (r == 0)
 		gofer_inode_update(gi, &rep.attr);
+	else if (refresh_by_handle(gi) == 0)
+		return 0;
 	else
 		gi->stale = true;
 	/* A file that lost its last name: what is known is the best there is. */

@@ -130,33 +130,32 @@ static void child_map_ids(const struct spawn_args *args, uid_t uid, gid_t gid)
 		child_fail(args, "map the group id of the user namespace");
 }
 
-/* The id outside that a sentry started by root has: owner of nothing. */
+/* What a sentry started by root is on the host: owner of no file and no process. */
 #define NOBODY 65534
 
 /*
- * From root to a user namespace whose root is nobody on the host: whoever takes the sentry over owns no file
- * and no process there. Where the host has no user namespaces the sentry stays root without capabilities.
+ * From root to nobody, with the two capabilities that the sentry's boot needs until it drops all. Not by a
+ * user namespace: in one, the owners of donated files would read as 65534.
  */
 static void child_become_nobody(const struct spawn_args *args)
 {
+	static const int kept[] = { CAP_SYS_ADMIN, CAP_SETPCAP };
 	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	struct __user_cap_data_struct caps[2];
+	struct __user_cap_data_struct caps[2] = { { 0 } };
 
 	if (geteuid() != 0)
 		return;
-	/* The capabilities stay effective over the change of ids: unshare may need one of them. */
-	if (syscall(SYS_capget, &header, caps) < 0 || prctl(PR_SET_KEEPCAPS, 1) < 0 ||
-	    setgroups(0, NULL) < 0 || setresgid(NOBODY, NOBODY, NOBODY) < 0 ||
-	    setresuid(NOBODY, NOBODY, NOBODY) < 0 || syscall(SYS_capset, &header, caps) < 0)
+	for (size_t i = 0; i < ARRAY_COUNT(kept); i++)
+		caps[0].permitted |= 1u << kept[i];
+	caps[0].effective = caps[0].inheritable = caps[0].permitted;
+	if (prctl(PR_SET_KEEPCAPS, 1) < 0 || setgroups(0, NULL) < 0 ||
+	    setresgid(NOBODY, NOBODY, NOBODY) < 0 || setresuid(NOBODY, NOBODY, NOBODY) < 0 ||
+	    syscall(SYS_capset, &header, caps) < 0)
 		child_fail(args, "drop the user id of root");
-	if (unshare(CLONE_NEWUSER) < 0) {
-		if (setresuid(0, 0, 0) < 0 || setresgid(0, 0, 0) < 0)
-			child_fail(args, "make a user namespace");
-		return;
+	for (size_t i = 0; i < ARRAY_COUNT(kept); i++) {
+		if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, kept[i], 0, 0) < 0)
+			child_fail(args, "keep the capabilities that the boot needs");
 	}
-	prctl(PR_SET_DUMPABLE, 1); /* else /proc/self belongs to root */
-	child_map_ids(args, NOBODY, NOBODY);
-	prctl(PR_SET_DUMPABLE, 0);
 }
 
 /* net.ipv4.ip_forward=1: written to /proc/sys of the network namespace that the child is in. */

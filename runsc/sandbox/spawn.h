@@ -14,7 +14,7 @@ struct spawn_args {
 	int stderr_fd; /* -1: /dev/null */
 	int ready_fd;  /* where a failure before exec is told as one line; also in fds */
 	bool new_user; /* rootless: a user namespace in which the caller is root */
-	bool as_nobody; /* root drops to an unused id: a user namespace whose root is nobody outside */
+	bool as_nobody; /* root becomes nobody, with CAP_SYS_ADMIN and CAP_SETPCAP for the program's boot */
 	bool new_net;  /* an empty network namespace */
 	bool loopback; /* with its loopback up */
 	const char *net_path;	   /* join this network namespace instead, or NULL */

@@ -155,3 +155,21 @@ def null_platform_says_why(env, root):
     result = sandbox.run([env.runsc_path, "--root", env.state, "--platform", "kvm", "run", "--bundle",
                           bundle, env.new_id()])
     expect_refused(result, "kvm")
+
+
+@case()
+def sentry_has_nothing_on_the_host(env, root):
+    """Privileges of a running sentry, read back from the host: nobody, no capability, filter, own namespaces."""
+    cid, pid = created(env, root)
+    with open("/proc/%d/status" % pid) as f:
+        status = dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
+    if os.geteuid() == 0:
+        assert status["Uid"].split() == ["65534"] * 4, status["Uid"]
+        assert status["Gid"].split() == ["65534"] * 4, status["Gid"]
+    for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+        assert int(status[name], 16) == 0, (name, status[name])
+    assert status["NoNewPrivs"] == "1" and status["Seccomp"] == "2", status
+    assert os.listdir("/proc/%d/root" % pid) == []
+    for name in ("pid", "mnt", "ipc", "uts", "net"):
+        assert os.readlink("/proc/%d/ns/%s" % (pid, name)) != os.readlink("/proc/self/ns/" + name), name
+    expect(env.runsc("delete", "--force", cid))

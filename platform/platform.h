@@ -147,7 +147,7 @@ struct platform_ops {
 	size_t (*stub_pids)(struct aspace *as, int32_t *pids, size_t count);
 };
 
-extern const struct platform_ops platform_ptrace, platform_null;
+extern const struct platform_ops platform_ptrace, platform_systrap, platform_null;
 
 /* Full registers of a stopped guest, loaded once per stop. NULL when the stub is gone. */
 static inline struct guest_regs *platform_regs(struct pcontext *ctx)

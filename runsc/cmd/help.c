@@ -16,6 +16,7 @@ static void print_platforms(void)
 {
 	printf("auto     the best one that works on this host (default)\n"
 	       "ptrace   guest threads are traced processes; works wherever ptrace does\n"
+	       "systrap  guest calls are seccomp notifications; faster, needs FSGSBASE and Linux 5.9\n"
 	       "null     runs no guest code; for tests of the interface\n");
 }
 

@@ -58,13 +58,14 @@ static int step_memory_file(struct boot *b)
 /* auto: the best backend whose self-test passes. A named one that cannot work says why. */
 static int step_platform(struct boot *b)
 {
-	static const struct platform_ops *const all[] = { &platform_ptrace, &platform_null };
+	static const struct platform_ops *const all[] = { &platform_ptrace, &platform_systrap,
+							   &platform_null };
 	bool automatic = strcmp(b->o.platform, "auto") == 0;
 	int err = -EINVAL;
 
 	snprintf(b->why, sizeof(b->why), "no such platform: %.32s", b->o.platform);
 	for (size_t i = 0; i < ARRAY_COUNT(all) && !b->platform; i++) {
-		if (automatic ? all[i] == &platform_null : strcmp(all[i]->name, b->o.platform) != 0)
+		if (automatic ? all[i] != &platform_ptrace : strcmp(all[i]->name, b->o.platform) != 0)
 			continue;
 		err = all[i]->probe(b->why, sizeof(b->why));
 		if (err < 0)

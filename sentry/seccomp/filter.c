@@ -11,6 +11,7 @@
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
+#include <linux/seccomp.h>
 #include <linux/sockios.h>
 #include <termios.h>
 
@@ -28,6 +29,9 @@ static const struct seccomp_rule network_rules[] = {
 static const struct seccomp_rule ptrace_rules[] = {
 #include "sentry/seccomp/ptrace.def"
 };
+static const struct seccomp_rule systrap_rules[] = {
+#include "sentry/seccomp/systrap.def"
+};
 #undef RULE
 #undef REFUSE
 
@@ -42,6 +46,8 @@ static size_t choose(const struct filter_options *o, struct seccomp_set sets[SET
 		sets[count++] = (struct seccomp_set){ network_rules, ARRAY_COUNT(network_rules) };
 	if (strcmp(o->platform, "ptrace") == 0)
 		sets[count++] = (struct seccomp_set){ ptrace_rules, ARRAY_COUNT(ptrace_rules) };
+	if (strcmp(o->platform, "systrap") == 0)
+		sets[count++] = (struct seccomp_set){ systrap_rules, ARRAY_COUNT(systrap_rules) };
 	return count;
 }
 

@@ -1,0 +1,364 @@
+/*
+ * The only code of ours in a stub process: one page, position independent, no data but registers and
+ * the pages that stub_layout.h names. It is copied into a memfd page that every stub maps
+ * read-execute. A guest may jump into it: each `syscall` below is then just another guest system
+ * call, because a guest thread's filter turns every one into a notification.
+ */
+#include "platform/systrap/stub_layout.h"
+
+#define NR_MMAP 9
+#define NR_MPROTECT 10
+#define NR_MUNMAP 11
+#define NR_WRITE 1
+#define NR_SCHED_YIELD 24
+#define NR_CLONE 56
+#define NR_EXIT 60
+#define NR_SIGALTSTACK 131
+#define NR_PRCTL 157
+#define NR_FUTEX 202
+#define NR_SECCOMP 317
+
+	.section .rodata
+	.balign 64
+	.globl systrap_stub_page_start
+	.hidden systrap_stub_page_start
+	.globl systrap_stub_zygote
+	.hidden systrap_stub_zygote
+	.globl systrap_stub_handler
+	.hidden systrap_stub_handler
+	.globl systrap_stub_reported
+	.hidden systrap_stub_reported
+	.globl systrap_stub_restore
+	.hidden systrap_stub_restore
+	.globl systrap_stub_restore_end
+	.hidden systrap_stub_restore_end
+	.globl systrap_stub_base_prog
+	.hidden systrap_stub_base_prog
+	.globl systrap_stub_guest_prog
+	.hidden systrap_stub_guest_prog
+	.globl systrap_stub_page_end
+	.hidden systrap_stub_page_end
+
+systrap_stub_page_start:
+/* XSAVE image with every component in its initial state: x87 control word and MXCSR at their places. */
+fpu_init:
+	.short	0x37f
+	.fill	22, 1, 0
+	.long	0x1f80
+	.fill	576 - 28, 1, 0
+
+/*
+ * The zygote's birth, entered once in a temporary mapping of this page.
+ * r12 = address of that mapping, r13 = fd of this page, r14 = fd of the argument file.
+ */
+systrap_stub_zygote:
+	mov	$NR_MUNMAP, %eax
+	xor	%edi, %edi
+	mov	%r12, %rsi
+	syscall
+	mov	$NR_MUNMAP, %eax
+	lea	4096(%r12), %rdi
+	mov	$STUB_TASK_SIZE, %rsi
+	sub	%rdi, %rsi
+	syscall
+	mov	$NR_MMAP, %eax			/* this page at its final place */
+	mov	$STUB_CODE, %rdi
+	mov	$4096, %esi
+	mov	$5, %edx			/* PROT_READ | PROT_EXEC */
+	mov	$0x11, %r10d			/* MAP_SHARED | MAP_FIXED */
+	mov	%r13, %r8
+	xor	%r9d, %r9d
+	syscall
+	mov	$NR_MMAP, %eax			/* the mailbox: first page of the argument file */
+	mov	$STUB_REQ, %rdi
+	mov	$4096, %esi
+	mov	$3, %edx
+	mov	$0x11, %r10d
+	mov	%r14, %r8
+	xor	%r9d, %r9d
+	syscall
+	mov	$(STUB_CODE), %rax
+	lea	zygote_home - systrap_stub_page_start(%rax), %rax
+	jmp	*%rax
+zygote_home:
+	mov	$NR_MUNMAP, %eax
+	mov	%r12, %rdi
+	mov	$4096, %esi
+	syscall
+	mov	$-1, %eax
+	mov	$-1, %edx
+	xrstor	fpu_init(%rip)
+	mov	$STUB_REQ, %rbx
+	mov	REQ_SEQ(%rbx), %r15d
+	mov	$NR_SECCOMP, %eax
+	mov	$1, %edi			/* SECCOMP_SET_MODE_FILTER */
+	xor	%esi, %esi
+	lea	systrap_stub_base_prog(%rip), %rdx
+	syscall
+	mov	%eax, REQ_PID(%rbx)		/* 0, or -errno for the parent to see */
+report:
+	movl	$1, REQ_DONE(%rbx)
+	mov	$NR_FUTEX, %eax
+	lea	REQ_DONE(%rbx), %rdi
+	mov	$1, %esi			/* FUTEX_WAKE */
+	mov	$1, %edx
+	syscall
+/* Serves one clone per change of the sequence number. */
+zygote_wait:
+	mov	REQ_SEQ(%rbx), %edx
+	cmp	%r15d, %edx
+	jne	1f
+	mov	$NR_FUTEX, %eax
+	mov	%rbx, %rdi
+	xor	%esi, %esi			/* FUTEX_WAIT */
+	xor	%r10d, %r10d
+	syscall
+	jmp	zygote_wait
+1:	mov	%edx, %r15d
+	mov	$NR_CLONE, %eax
+	mov	$STUB_CLONE_PROCESS, %edi
+	xor	%esi, %esi
+	lea	REQ_PID(%rbx), %rdx
+	xor	%r10d, %r10d
+	xor	%r8d, %r8d
+	syscall
+	test	%eax, %eax
+	jg	zygote_wait			/* the child reports */
+	jz	2f
+	mov	%eax, REQ_PID(%rbx)
+	jmp	report
+2:	mov	$NR_MMAP, %eax			/* the newborn's own argument pages */
+	mov	$STUB_ARGS, %rdi
+	mov	$STUB_ARGS_SIZE, %esi
+	mov	$1, %edx
+	mov	$0x11, %r10d
+	mov	%r14, %r8
+	mov	REQ_ARGS_OFFSET(%rbx), %r9
+	syscall
+	cmp	$-4096, %rax
+	jb	3f
+	mov	%eax, REQ_PID(%rbx)
+3:	mov	$NR_PRCTL, %eax
+	mov	$1, %edi			/* PR_SET_PDEATHSIG */
+	mov	$9, %esi
+	syscall
+	movl	$1, REQ_DONE(%rbx)
+	mov	$NR_FUTEX, %eax
+	lea	REQ_DONE(%rbx), %rdi
+	mov	$1, %esi
+	mov	$1, %edx
+	syscall
+/* The mapper of an address space: serves one command per change of the sequence number. */
+	mov	$NR_MUNMAP, %eax
+	mov	$STUB_REQ, %rdi
+	mov	$4096, %esi
+	syscall
+	mov	$STUB_ARGS, %rbx
+	xor	%r15d, %r15d
+mapper_wait:
+	mov	ARGS_SEQ(%rbx), %edx
+	cmp	%r15d, %edx
+	jne	1f
+	mov	$NR_FUTEX, %eax
+	mov	%rbx, %rdi
+	xor	%esi, %esi			/* FUTEX_WAIT */
+	xor	%r10d, %r10d
+	syscall
+	jmp	mapper_wait
+1:	mov	%edx, %r15d
+	cmpl	$CMD_BIRTH, ARGS_CMD(%rbx)
+	je	birth
+	lea	ARGS_OP(%rbx), %r13
+	mov	ARGS_COUNT(%rbx), %r14
+	xor	%r12d, %r12d			/* operations done */
+2:	cmp	%r14, %r12
+	je	answer
+	mov	0(%r13), %rax
+	mov	8(%r13), %rdi
+	mov	16(%r13), %rsi
+	mov	24(%r13), %rdx
+	mov	32(%r13), %r10
+	mov	40(%r13), %r8
+	mov	48(%r13), %r9
+	syscall
+	cmp	$-4096, %rax
+	ja	answer
+	add	$OP_SIZE, %r13
+	inc	%r12
+	jmp	2b
+/* Tells the sentry r12, by writing the constant r12 + 1 to its eventfd. */
+answer:	mov	$NR_WRITE, %eax
+	mov	ARGS_EVENT_FD(%rbx), %edi
+	lea	ARGS_VALUE(%rbx, %r12, 8), %rsi
+	mov	$8, %edx
+	syscall
+	jmp	mapper_wait
+
+/* Clones a guest thread and waits until it has its listener: 0, 1 no thread, 2 it does not get ready. */
+birth:	mov	$NR_CLONE, %eax
+	mov	$STUB_CLONE_THREAD, %edi
+	xor	%esi, %esi
+	xor	%edx, %edx
+	xor	%r10d, %r10d
+	xor	%r8d, %r8d
+	syscall
+	mov	ARGS_AREA(%rbx), %r13
+	test	%eax, %eax
+	jz	newborn
+	mov	$1, %r12d
+	js	answer
+	mov	$BIRTH_YIELDS, %r14d
+3:	xor	%r12d, %r12d
+	cmpl	$0, AREA_MAILBOX(%r13)
+	jne	answer
+	mov	$2, %r12d
+	mov	$NR_SCHED_YIELD, %eax
+	syscall
+	dec	%r14d
+	jnz	3b
+	jmp	answer
+
+newborn:
+	mov	$NR_PRCTL, %eax
+	mov	$1, %edi			/* PR_SET_PDEATHSIG */
+	mov	$9, %esi
+	syscall
+	mov	$NR_SIGALTSTACK, %eax
+	lea	ARGS_STACK(%rbx), %rdi
+	xor	%esi, %esi
+	syscall
+	test	%eax, %eax
+	jnz	1f
+	mov	$NR_SECCOMP, %eax
+	mov	$1, %edi			/* SECCOMP_SET_MODE_FILTER */
+	mov	$8, %esi			/* SECCOMP_FILTER_FLAG_NEW_LISTENER */
+	lea	systrap_stub_guest_prog(%rip), %rdx
+	syscall
+1:	lea	STUB_AREA_SIZE(%r13), %rsp
+	mov	%eax, AREA_MAILBOX(%r13)
+	test	%eax, %eax
+	js	2f
+	mov	$NR_REPORT, %eax		/* the first report: not from a signal */
+	xor	%edi, %edi
+	mov	%r13, %rsi
+	jmp	report_call
+2:	mov	$NR_EXIT, %eax
+	xor	%edi, %edi
+	syscall
+	ud2
+
+/*
+ * The handler of all signals. The kernel has written all registers but two bases to the signal stack;
+ * adds these, reports where the frame is, and restores from the block whose address is the answer.
+ */
+systrap_stub_handler:
+	rdgsbase %rax
+	mov	%rax, FRAME_GS_BASE(%rsp)
+	rdfsbase %rax
+	mov	%rax, FRAME_FS_BASE(%rsp)
+	mov	%rsp, %rsi
+	mov	$NR_REPORT, %eax
+report_call:
+	syscall
+systrap_stub_reported:
+systrap_stub_restore:
+	mov	%rax, %rbx
+	pushq	$2				/* no NT, which iretq would not forgive, no DF, no AC */
+	popfq
+	mov	$-1, %eax
+	mov	$-1, %edx
+	xrstor64 AREA_FPU(%rbx)
+	mov	AREA_FS_BASE(%rbx), %rax
+	wrfsbase %rax
+	mov	AREA_GS_BASE(%rbx), %rax
+	wrgsbase %rax
+	mov	%rbx, %rsp
+	pop	%r15
+	pop	%r14
+	pop	%r13
+	pop	%r12
+	pop	%rbp
+	pop	%rbx
+	pop	%r11
+	pop	%r10
+	pop	%r9
+	pop	%r8
+	pop	%rax
+	pop	%rcx
+	pop	%rdx
+	pop	%rsi
+	pop	%rdi
+	add	$8, %rsp			/* orig_rax */
+	iretq
+systrap_stub_restore_end:
+
+	.balign 8
+/* struct sock_fprog and the filters; the pointers are absolute, at the page's final place. */
+#define BPF(code, jt, jf, k) .short code; .byte jt, jf; .long k
+#define LD_W 0x20
+#define JEQ 0x15
+#define JGT 0x25
+#define RET 0x06
+#define ALLOW 0x7fff0000
+#define TRACE 0x7ff00000
+#define USER_NOTIF 0x7fc00000
+#define TRAP 0x00030000
+systrap_stub_base_prog:
+	.short	(base_end - base_filter) / 8
+	.fill	6, 1, 0
+	.quad	STUB_CODE + base_filter - systrap_stub_page_start
+systrap_stub_guest_prog:
+	.short	(guest_end - guest_filter) / 8
+	.fill	6, 1, 0
+	.quad	STUB_CODE + guest_filter - systrap_stub_page_start
+/*
+ * Zygote, mappers and newborns: what the code of this page uses, from this page. TRACE without a tracer is
+ * ENOSYS, and unlike TRAP it leaves the guest's own filter the last word.
+ */
+base_filter:
+	BPF(LD_W, 0, 0, 4)				/* arch */
+	BPF(JEQ, 0, 18, 0xc000003e)			/* x86_64 or nothing */
+	BPF(LD_W, 0, 0, 12)				/* high half of the instruction pointer */
+	BPF(JEQ, 0, 16, STUB_CODE >> 32)
+	BPF(LD_W, 0, 0, 8)				/* low half: inside the code page */
+	BPF(JGT, 0, 14, STUB_CODE & 0xffffffff)
+	BPF(JGT, 13, 0, (STUB_CODE & 0xffffffff) + 4096)
+	BPF(LD_W, 0, 0, 0)				/* number */
+	BPF(JEQ, 10, 0, NR_MMAP)
+	BPF(JEQ, 9, 0, NR_MPROTECT)
+	BPF(JEQ, 8, 0, NR_MUNMAP)
+	BPF(JEQ, 7, 0, NR_CLONE)
+	BPF(JEQ, 6, 0, NR_WRITE)
+	BPF(JEQ, 5, 0, NR_FUTEX)
+	BPF(JEQ, 4, 0, NR_PRCTL)
+	BPF(JEQ, 3, 0, NR_SCHED_YIELD)
+	BPF(JEQ, 2, 0, NR_SIGALTSTACK)
+	BPF(JEQ, 1, 0, NR_EXIT)
+	BPF(JEQ, 0, 1, NR_SECCOMP)
+	BPF(RET, 0, 0, ALLOW)
+	BPF(RET, 0, 0, TRACE)
+base_end:
+/*
+ * A guest thread: every call by every entry is a notification; or SIGSYS, whose handler reports all registers,
+ * where these are needed anyway. Nothing is allowed.
+ */
+guest_filter:
+	BPF(LD_W, 0, 0, 12)				/* high half of the instruction pointer */
+	BPF(JEQ, 12, 0, 0xffffffff)			/* the vsyscall page */
+	BPF(LD_W, 0, 0, 4)				/* arch */
+	BPF(JEQ, 0, 9, 0xc000003e)
+	BPF(LD_W, 0, 0, 0)				/* number */
+	BPF(JEQ, 8, 0, 15)				/* rt_sigreturn */
+	BPF(JEQ, 7, 0, 56)				/* clone */
+	BPF(JEQ, 6, 0, 57)				/* fork */
+	BPF(JEQ, 5, 0, 58)				/* vfork */
+	BPF(JEQ, 4, 0, 59)				/* execve */
+	BPF(JEQ, 3, 0, 131)				/* sigaltstack */
+	BPF(JEQ, 2, 0, 322)				/* execveat */
+	BPF(JEQ, 1, 0, 435)				/* clone3 */
+	BPF(RET, 0, 0, USER_NOTIF)
+	BPF(RET, 0, 0, TRAP)
+guest_end:
+	.org systrap_stub_page_start + 4096	/* refuses a page that has grown too long */
+systrap_stub_page_end:
+	.section .note.GNU-stack, "", @progbits

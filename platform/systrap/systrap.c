@@ -1,0 +1,177 @@
+/* The systrap backend's table, its start and its self-test. */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "platform/base/log.h"
+#include "platform/systrap/systrap_priv.h"
+
+enum { HWCAP2_FSGSBASE_BIT = 2, FRAME_ROOM = 2048 };
+
+static void st_close(struct platform *platform)
+{
+	struct st_platform *p = platform ? st_platform(platform) : NULL;
+	struct args_slot *slot, *tmp;
+	struct area_slot *area, *next;
+
+	if (!p)
+		return;
+	if (p->zygote > 0) {
+		kill(p->zygote, SIGKILL);
+		waitpid(p->zygote, NULL, __WALL);
+	}
+	list_for_each_safe(slot, tmp, &p->slots, link) {
+		munmap(slot->args, STUB_ARGS_SIZE);
+		close(slot->event_fd);
+		free(slot);
+	}
+	list_for_each_safe(area, next, &p->areas, link) {
+		munmap(area->area, STUB_AREA_SIZE);
+		free(area);
+	}
+	if (p->req)
+		munmap(p->req, 4096);
+	if (p->code_fd >= 0)
+		close(p->code_fd);
+	if (p->args_fd >= 0)
+		close(p->args_fd);
+	if (p->area_fd >= 0)
+		close(p->area_fd);
+	mutex_fini(&p->mu);
+	mutex_fini(&p->birth_mu);
+	mutex_fini(&p->zygote_mu);
+	free(p);
+}
+
+static bool host_at_least(int major, int minor)
+{
+	struct utsname u;
+	int have[2] = { 0, 0 };
+
+	if (uname(&u) < 0 || sscanf(u.release, "%d.%d", &have[0], &have[1]) != 2)
+		return false;
+	return have[0] > major || (have[0] == major && have[1] >= minor);
+}
+
+static int st_open(int memory_fd, struct platform **ret_platform)
+{
+	struct st_platform *p = calloc(1, sizeof(*p));
+	int err;
+
+	(void)memory_fd; /* changes name their file */
+	if (!p)
+		return -ENOMEM;
+	p->pub.ops = &platform_systrap;
+	mutex_init(&p->mu, 0);
+	mutex_init(&p->zygote_mu, 0);
+	mutex_init(&p->birth_mu, 0);
+	list_init(&p->slots);
+	list_init(&p->areas);
+	p->code_fd = memfd_create("stub-code", MFD_CLOEXEC);
+	p->args_fd = memfd_create("stub-args", MFD_CLOEXEC);
+	p->area_fd = memfd_create("stub-areas", MFD_CLOEXEC);
+	p->poll_first = !host_at_least(6, 11);
+	st_cpu_open();
+	/* The host reaps stubs: nobody waits for them. */
+	signal(SIGCHLD, SIG_IGN);
+	err = p->code_fd < 0 || p->args_fd < 0 || p->area_fd < 0 ? -errno : st_zygote_start(p);
+	if (err < 0) {
+		st_close(&p->pub);
+		return err;
+	}
+	*ret_platform = &p->pub;
+	return 0;
+}
+
+/* Runs two system calls of a guest that is one page of code. 0, or the step that failed in *ret_step. */
+static int self_test(struct platform *p, int code_fd, const char **ret_step)
+{
+	const uint64_t page = 0x400000;
+	const struct aspace_op map = { .kind = ASPACE_MAP, .addr = page, .size = 4096, .host_fd = code_fd,
+				       .prot = PLATFORM_READ | PLATFORM_EXEC };
+	struct aspace *as = NULL;
+	struct pcontext *ctx = NULL;
+	int err;
+
+	*ret_step = "an address space cannot be made";
+	err = st_aspace_new(p, &as);
+	if (err == 0) {
+		st_aspace_update(as, NULL, &map, 1);
+		err = st_context_new(p, &ctx);
+	}
+	if (err == 0) {
+		ctx->regs.rip = page;
+		*ret_step = "a guest thread cannot run (is seccomp user notification forbidden here?)";
+		for (int64_t i = 0; i < 2 && err == 0; i++) {
+			if (st_context_switch(ctx, as) != SWITCH_SYSCALL || ctx->syscall.nr != 39 + i)
+				err = -EPERM;
+			st_set_result(ctx, i);
+		}
+	}
+	st_context_free(ctx);
+	st_aspace_free(as);
+	return err;
+}
+
+static int st_probe(char *why, size_t why_size)
+{
+	/* mov $39, %eax; syscall; add $40, %eax; syscall; hlt */
+	static const uint8_t code[] = { 0xb8, 39, 0, 0, 0, 0x0f, 0x05, 0x83, 0xc0, 40, 0x0f, 0x05, 0xf4 };
+	const char *step = "no stub process can be started";
+	struct platform *p = NULL;
+	cpu_set_t cpus;
+	bool have_cpus = sched_getaffinity(0, sizeof(cpus), &cpus) == 0;
+	int fd = memfd_create("probe", MFD_CLOEXEC), err;
+
+	if (!(getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE_BIT)) {
+		step = "the processor or kernel lacks wrfsbase";
+		err = -EOPNOTSUPP;
+	} else if (st_fpu_size() > XSAVE_ROOM || st_fpu_size() > AREA_STACK - FRAME_ROOM) {
+		step = "the processor's state is too large";
+		err = -EOPNOTSUPP;
+	} else if (fd < 0 || write(fd, code, sizeof(code)) < 0 || ftruncate(fd, 4096) < 0)
+		err = -errno;
+	else
+		err = st_open(fd, &p);
+	if (err == 0)
+		err = self_test(p, fd, &step);
+	st_close(p);
+	if (fd >= 0)
+		close(fd);
+	if (have_cpus)
+		(void)!sched_setaffinity(0, sizeof(cpus), &cpus);
+	if (err < 0)
+		snprintf(why, why_size, "systrap: %s: %s", step, strerror(-err));
+	return err;
+}
+
+const struct platform_ops platform_systrap = {
+	.name = "systrap",
+	.min_addr = STUB_GUEST_MIN,
+	.max_addr = STUB_GUEST_MAX,
+	.probe = st_probe,
+	.open = st_open,
+	.close = st_close,
+	.aspace_new = st_aspace_new,
+	.aspace_free = st_aspace_free,
+	.aspace_update = st_aspace_update,
+	.aspace_reserve = st_aspace_reserve,
+	.context_new = st_context_new,
+	.context_free = st_context_free,
+	.context_switch = st_context_switch,
+	.context_interrupt = st_context_interrupt,
+	.regs_load = st_regs_load,
+	.set_result = st_set_result,
+	.fpu_get = st_fpu_get,
+	.fpu_set = st_fpu_set,
+	.set_step = st_set_step,
+	.stub_pids = st_aspace_stub_pids,
+};

@@ -1,0 +1,226 @@
+/* Private types of the systrap backend; platform/systrap/README.md explains how they work together. */
+#ifndef PLATFORM_SYSTRAP_SYSTRAP_PRIV_H
+#define PLATFORM_SYSTRAP_SYSTRAP_PRIV_H
+
+#include <linux/seccomp.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/types.h>
+
+#include "platform/base/list.h"
+#include "platform/base/mutex.h"
+#include "platform/platform.h"
+#include "platform/systrap/cpu.h"
+#include "platform/systrap/stub_layout.h"
+
+#define ST_VSYSCALL_PAGE 0xffffffffff600000ull
+enum { ST_KICK_SIGNAL = SIGURG, LISTENER_MAX = 65536, XSAVE_ROOM = AREA_STACK - AREA_FPU };
+
+/* The zygote's mailbox, first page of the argument file. */
+struct stub_req {
+	_Atomic uint32_t seq, done;
+	int32_t pid; /* the newborn, or -errno */
+	uint32_t pad;
+	uint64_t args_offset;
+};
+_Static_assert(offsetof(struct stub_req, done) == REQ_DONE, "stub.S");
+_Static_assert(offsetof(struct stub_req, pid) == REQ_PID, "stub.S");
+_Static_assert(offsetof(struct stub_req, args_offset) == REQ_ARGS_OFFSET, "stub.S");
+
+/* One system call of a batch. */
+struct stub_op {
+	uint64_t nr, arg[6], pad;
+};
+_Static_assert(sizeof(struct stub_op) == OP_SIZE, "stub.S");
+
+enum { BATCH_MAX = (STUB_ARGS_SIZE - ARGS_OP) / OP_SIZE };
+
+/* What the mapper is told. Read only in its address space. */
+struct stub_args {
+	_Atomic uint32_t seq;
+	uint32_t cmd, event_fd, pad;
+	uint64_t count;    /* operations */
+	uint64_t area;     /* newborn's area, address in the stub */
+	uint64_t stack[3]; /* newborn's stack_t */
+	uint64_t pad2;
+	uint64_t value[BATCH_MAX + 4]; /* value[i] is i + 1: what the mapper can answer */
+	_Alignas(ARGS_OP) struct stub_op op[BATCH_MAX];
+};
+_Static_assert(offsetof(struct stub_args, cmd) == ARGS_CMD, "stub.S");
+_Static_assert(offsetof(struct stub_args, event_fd) == ARGS_EVENT_FD, "stub.S");
+_Static_assert(offsetof(struct stub_args, count) == ARGS_COUNT, "stub.S");
+_Static_assert(offsetof(struct stub_args, area) == ARGS_AREA, "stub.S");
+_Static_assert(offsetof(struct stub_args, stack) == ARGS_STACK, "stub.S");
+_Static_assert(offsetof(struct stub_args, value) == ARGS_VALUE, "stub.S");
+_Static_assert(offsetof(struct stub_args, op) == ARGS_OP && sizeof(struct stub_args) == STUB_ARGS_SIZE, "stub.S");
+
+/* One guest thread's shared memory. The whole guest process can write it: copy, then check. */
+struct area {
+	struct guest_regs regs; /* restored from, in this order */
+	uint8_t pad[AREA_FPU - sizeof(struct guest_regs)];
+	uint8_t fpu[XSAVE_ROOM];
+	uint8_t stack[STUB_AREA_SIZE - AREA_STACK];
+};
+_Static_assert(offsetof(struct area, fpu) == AREA_FPU && offsetof(struct area, stack) == AREA_STACK, "stub.S");
+_Static_assert(offsetof(struct guest_regs, fs_base) == AREA_FS_BASE, "stub.S");
+_Static_assert(offsetof(struct guest_regs, gs_base) == AREA_GS_BASE, "stub.S");
+_Static_assert(sizeof(struct area) == STUB_AREA_SIZE, "stub.S");
+
+/* Argument pages and their eventfd. */
+struct args_slot {
+	struct list_node link; /* protected by st_platform.mu while free */
+	uint64_t offset;       /* const: in the argument file */
+	int event_fd;          /* const */
+	struct stub_args *args; /* const: the sentry's mapping; written under st_aspace.mu */
+};
+
+/* Belongs to one address space from the first use until that space is dead. */
+struct area_slot {
+	struct list_node link; /* in st_platform.areas or st_aspace.areas */
+	uint32_t index;        /* const: place in the area file and in every address space */
+	bool mapped;           /* in the space that it belongs to */
+	struct area *area;     /* const: the sentry's mapping */
+};
+
+/* A guest thread that was born: it waits for the answer to notification id. */
+struct stub_thread {
+	struct list_node link; /* in st_aspace.spare */
+	int listener;
+	pid_t pid;
+	uint64_t id;
+	struct area_slot *slot;
+};
+
+struct st_platform {
+	struct platform pub;
+	int code_fd, args_fd, area_fd; /* const */
+	bool poll_first;               /* const: RECV of a dead thread's listener never returns here */
+	pid_t zygote;                  /* const */
+	struct stub_req *req;          /* protected by zygote_mu */
+	struct mutex zygote_mu;        /* one birth of a mapper at a time */
+	struct mutex birth_mu;         /* one birth of a thread at a time: see st_birth */
+	struct mutex mu;               /* protects the fields below */
+	struct list_node slots;        /* free args_slot */
+	struct list_node areas;        /* free area_slot */
+	uint64_t args_size;            /* bytes of the argument file */
+	uint32_t area_count;
+	uint64_t listeners[LISTENER_MAX / 64]; /* descriptors that are listeners of known threads */
+};
+
+struct st_aspace {
+	struct aspace pub;
+	struct mutex mu;             /* protects the fields below unless they say else */
+	struct args_slot *slot;
+	pid_t mapper;                /* 0 before the first birth */
+	int mapper_cpu;
+	bool broken;                 /* the mapper is gone: the space is dead */
+	struct list_node contexts;   /* st_context.link */
+	struct list_node spare;      /* stub_thread */
+	struct list_node areas;      /* free area_slot that are this space's */
+	struct aspace_op *op;        /* changes not yet applied */
+	size_t op_count, op_room;
+	uint32_t refs;               /* the owner's, and one for each context */
+	_Atomic uint32_t running;    /* contexts in guest code */
+	_Atomic uint32_t pending;    /* op_count != 0 */
+};
+
+/* What the stub of a context waits for. */
+enum st_state {
+	ST_NONE, /* there is no stub */
+	ST_CALL, /* an answer to a guest's system call */
+	ST_HELD, /* the address of its registers */
+};
+
+struct st_context {
+	struct pcontext pub;
+	struct st_platform *platform; /* const */
+	struct st_aspace *as;         /* where the stub lives; private to the task thread */
+	struct list_node link;        /* protected by as->mu */
+	_Atomic pid_t pid;            /* the stub, 0 when there is none; set by the task thread */
+	_Atomic uint32_t in_guest;    /* an interrupt needs a signal */
+	struct stub_thread *thread;   /* private to the task thread, as all below */
+	enum st_state state;
+	struct cpu_pair pair;
+	bool step, stepping;          /* wanted; the trap flag is set in the stub */
+	bool fpu_given;               /* fpu holds a state for the next stub */
+	bool result_pending;          /* result was not given to the stub yet */
+	int64_t result;
+	void *fpu;
+	size_t fpu_size;
+};
+
+extern const char systrap_stub_page_start[], systrap_stub_zygote[], systrap_stub_handler[], systrap_stub_reported[],
+	systrap_stub_restore[], systrap_stub_restore_end[], systrap_stub_page_end[];
+
+static inline struct st_context *st_context(struct pcontext *ctx)
+{
+	return container_of(ctx, struct st_context, pub);
+}
+
+static inline struct st_aspace *st_aspace(struct aspace *as)
+{
+	return container_of(as, struct st_aspace, pub);
+}
+
+static inline struct st_platform *st_platform(struct platform *p)
+{
+	return container_of(p, struct st_platform, pub);
+}
+
+/* Address of a stub.S symbol in every stub. */
+static inline uint64_t st_stub_address(const char *symbol)
+{
+	return STUB_CODE + (uint64_t)(symbol - systrap_stub_page_start);
+}
+
+static inline uint64_t st_area_address(const struct area_slot *slot)
+{
+	return STUB_AREAS + (uint64_t)slot->index * STUB_AREA_SIZE;
+}
+
+/* zygote.c */
+int st_zygote_start(struct st_platform *p);
+pid_t st_zygote_clone(struct st_platform *p, uint64_t args_offset, int cpu);
+
+/* mapper.c */
+struct args_slot *st_args_new(struct st_platform *p);
+void st_args_free(struct st_platform *p, struct args_slot *slot);
+int st_mapper_run(struct st_aspace *as, int cpu, size_t count);
+int st_birth(struct st_aspace *as, int cpu, struct stub_thread **ret_thread);
+void st_thread_end(struct st_aspace *as, struct stub_thread *t);
+void st_areas_free(struct st_platform *p, struct list_node *areas);
+
+/* notify.c */
+int st_recv(const struct st_platform *p, int listener, struct seccomp_notif *n);
+int st_send(int listener, uint64_t id, int64_t value);
+bool st_listener_setup(int listener);
+bool st_is_report(const struct seccomp_notif *n);
+
+/* fpu.c */
+size_t st_fpu_size(void);
+size_t st_fpu_initial(void *buf, size_t size);
+int st_fpu_check(const void *buf, size_t size);
+
+/* aspace.c */
+int st_aspace_new(struct platform *platform, struct aspace **ret_as);
+void st_aspace_free(struct aspace *as);
+void st_aspace_update(struct aspace *as, struct pcontext *self, const struct aspace_op *op, size_t count);
+int st_aspace_reserve(struct aspace *as, struct pcontext *self);
+size_t st_aspace_stub_pids(struct aspace *as, int32_t *pids, size_t count);
+int st_aspace_enter(struct st_aspace *as, struct st_context *ctx);
+void st_aspace_leave(struct st_aspace *as);
+int st_aspace_attach(struct st_aspace *as, struct st_context *ctx);
+void st_aspace_detach(struct st_context *ctx);
+
+/* context.c */
+int st_context_new(struct platform *platform, struct pcontext **ret_ctx);
+void st_context_free(struct pcontext *pub);
+enum switch_why st_context_switch(struct pcontext *pub, struct aspace *as);
+void st_context_interrupt(struct pcontext *pub);
+int st_regs_load(struct pcontext *pub);
+int st_set_result(struct pcontext *pub, int64_t value);
+int64_t st_fpu_get(struct pcontext *pub, void *buf, size_t size);
+int st_fpu_set(struct pcontext *pub, const void *buf, size_t size);
+void st_set_step(struct pcontext *pub, bool on);
+
+#endif

@@ -20,7 +20,8 @@ HARDEN := -fstack-protector-strong -fstack-clash-protection -fcf-protection -fno
 	$(if $(findstring -O0,$(CFLAGS)),,-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3) \
 	$(if $(findstring clang,$(CC)),,-ftrivial-auto-var-init=zero)
 CPP := -D_GNU_SOURCE -I. -I$(OUT)/gen $(if $(DEBUG)$(SAN),-DDEBUG_LOCKS)
-SAN_FLAGS := $(if $(findstring asan,$(SAN)),-fsanitize=address) \
+SAN_FLAGS := $(if $(SAN),-fno-omit-frame-pointer) \
+	$(if $(findstring asan,$(SAN)),-fsanitize=address) \
 	$(if $(findstring ubsan,$(SAN)),-fsanitize=undefined -fno-sanitize-recover=undefined) \
 	$(if $(findstring tsan,$(SAN)),-fsanitize=thread)
 ALL_CFLAGS = -std=gnu17 $(CPP) $(WARN) $(HARDEN) $(SAN_FLAGS) -fPIE -pthread $(CFLAGS)

@@ -171,7 +171,8 @@ double clock_tsc_mhz(void)
 
 int clock_set_realtime(int64_t now_ns)
 {
-	if (now_ns < 0)
+	/* As Linux: 30 years of running must fit behind it. */
+	if (now_ns < 0 || now_ns > INT64_MAX - 30 * 365 * 86400 * NSEC_PER_SEC)
 		return -EINVAL;
 	mutex_lock(&est.mu);
 	est.set_offset += now_ns - (host_monotonic_ns() + page->real_offset);

@@ -290,6 +290,7 @@ struct mount {
 	uint64_t locked_flags;	   /* may not be cleared (copied from a more privileged namespace) */
 	bool unbindable, locked;   /* locked: may not be unmounted alone */
 	bool expiring;		   /* MNT_EXPIRE was asked when uses was expire_uses */
+	bool dead;		   /* was taken out of its tree for good */
 	uint32_t uses, expire_uses; /* mount_hash_mu: walks that crossed into it */
 	char *source;		   /* const; owned; may be NULL */
 	struct list_node peer_node, slave_node, slaves;

@@ -187,6 +187,7 @@ void mount_detach_locked(struct mount *m, struct list_node *dead)
 		list_del(&m->ns_node);
 	}
 	mount_set_private_locked(m);
+	m->dead = true;
 	list_add_tail(dead, &m->ns_node);
 }
 
@@ -195,8 +196,9 @@ void mount_detach_tree_locked(struct mount *m, struct list_node *dead)
 {
 	while (!list_empty(&m->children))
 		mount_detach_tree_locked(list_last(&m->children, struct mount, child_node), dead);
-	/* Leave the parent's list now; hash and references go in mounts_release. */
+	/* Nobody may find it from its parent any more; the references go in mounts_release. */
 	mutex_lock(&mount_hash_mu);
+	list_del(&m->hash_node);
 	list_del(&m->child_node);
 	mutex_unlock(&mount_hash_mu);
 	mount_detach_locked(m, dead);

@@ -191,6 +191,8 @@ int vfs_move_mount(const struct cred *cred, const struct path *from, const struc
 	mutex_lock(&mount_mu);
 	if (!to->mnt->ns || (m->ns && (m->ns != to->mnt->ns || !m->parent || m->locked)))
 		r = -EINVAL;
+	else if (!m->ns && (m->dead || m->parent))
+		r = -EINVAL; /* unmounted, or not the whole of a detached tree */
 	else if (m->parent && m->parent->peer_group)
 		r = -EINVAL;
 	else if (mount_is_below(to->mnt, m))

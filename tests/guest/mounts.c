@@ -143,6 +143,47 @@ TEST(move)
 	OK(umount("n"));
 }
 
+TEST(an_unmounted_one_cannot_be_moved)
+{
+	setup();
+	OK(mkdir("m/sub", 0755));
+	OK(mount("y", "m/sub", "tmpfs", 0, NULL));
+	int fd = OK(open("m/sub", O_PATH | O_DIRECTORY));
+	OK(umount2("m/sub", MNT_DETACH));
+	ERR(syscall(SYS_move_mount, fd, "", AT_FDCWD, "n", 4 /* MOVE_MOUNT_F_EMPTY_PATH */), EINVAL);
+	int tree = OK(syscall(SYS_open_tree, AT_FDCWD, "m", 1 /* OPEN_TREE_CLONE */ | AT_RECURSIVE));
+	OK(syscall(SYS_move_mount, tree, "", AT_FDCWD, "n", 4));
+}
+
+/* Mounts come and go in two groups of peers while other namespaces that have them end. */
+TEST(peers_end_together)
+{
+	setup();
+	OK(mount("x", "m", "tmpfs", 0, NULL));
+	OK(mount(NULL, "m", NULL, MS_SHARED, NULL));
+	OK(mount("m", "n", NULL, MS_BIND, NULL));
+	OK(mkdir("m/sub", 0755));
+	for (int child = 0; child < 4; child++) {
+		CHILD(pid) {
+			for (int i = 0; i < 60; i++) {
+				CHILD(inner) {
+					OK(unshare(CLONE_NEWNS));
+					mount("y", i & 1 ? "m/sub" : "n/sub", "tmpfs", 0, NULL);
+					umount2(i & 1 ? "n/sub" : "m/sub", MNT_DETACH);
+				}
+				WAIT_EXIT(inner, 0);
+			}
+		}
+		if (child == 3)
+			WAIT_EXIT(pid, 0);
+	}
+	while (wait(NULL) > 0)
+		;
+	while (umount2("m/sub", MNT_DETACH) == 0)
+		;
+	OK(umount2("n", MNT_DETACH));
+}
+
 TEST(stacked)
 {
 	setup();

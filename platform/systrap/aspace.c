@@ -244,7 +244,7 @@ static void kill_locked(struct st_aspace *as)
 			kill(pid, SIGKILL);
 	}
 	while (atomic_load(&as->running) > 0)
-		usleep(100); /* until each task thread has seen its stub dead */
+		st_wait_fd(-1, 1); /* until each task thread has seen its stub dead */
 }
 
 /* platform_ops.aspace_update: queued when nobody runs, else applied at once. */

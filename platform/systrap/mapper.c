@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -113,14 +112,10 @@ void st_areas_free(struct st_platform *p, struct list_node *areas)
 /* Waits for the mapper's answer: what it wrote less one, or -ESRCH. */
 static int64_t wait_answer(struct st_aspace *as)
 {
-	struct pollfd p = { .fd = as->slot->event_fd, .events = POLLIN };
+	int fd = as->slot->event_fd;
 	uint64_t value;
-	int r;
 
-	do
-		r = poll(&p, 1, ANSWER_MS);
-	while (r < 0 && errno == EINTR);
-	if (r == 1 && read(p.fd, &value, sizeof(value)) == sizeof(value))
+	if (st_wait_fd(fd, ANSWER_MS) == 1 && read(fd, &value, sizeof(value)) == sizeof(value))
 		return (int64_t)(value - 1);
 	return -ESRCH;
 }
@@ -217,7 +212,6 @@ static void listener_forget(struct st_platform *p, int fd)
  */
 static int newborn_verify(struct st_platform *p, struct stub_thread *t)
 {
-	struct pollfd pf = { .events = POLLIN };
 	struct seccomp_notif n;
 	int fd;
 
@@ -227,8 +221,7 @@ static int newborn_verify(struct st_platform *p, struct stub_thread *t)
 	if (!listener_note(p, fd))
 		return -EPERM;
 	st_listener_setup(fd);
-	pf.fd = fd;
-	if (poll(&pf, 1, ANSWER_MS) != 1 || st_recv(p, fd, &n) < 0 || !st_is_report(&n) || n.data.args[0] != 0 ||
+	if (st_wait_fd(fd, ANSWER_MS) != 1 || st_recv(p, fd, &n) < 0 || !st_is_report(&n) || n.data.args[0] != 0 ||
 	    n.data.args[1] != st_area_address(t->slot)) {
 		listener_forget(p, fd);
 		return -EPERM;

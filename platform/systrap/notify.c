@@ -17,9 +17,23 @@
 /* Whether nobody has the listener's filter any more: the thread is dead. */
 static bool hung_up(int listener)
 {
+	const struct timespec now = { 0 };
 	struct pollfd p = { .fd = listener };
 
-	return poll(&p, 1, 0) == 1 && (p.revents & POLLHUP);
+	return ppoll(&p, 1, &now, NULL) == 1 && (p.revents & POLLHUP);
+}
+
+/* Waits up to ms for events of fd; -1 as fd just waits. 1: there are some. Restarted when interrupted. */
+int st_wait_fd(int fd, int ms)
+{
+	const struct timespec limit = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L };
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	int r;
+
+	do
+		r = ppoll(&p, 1, &limit, NULL);
+	while (r < 0 && errno == EINTR);
+	return r;
 }
 
 /* Waits for the next notification of the one thread that has this listener. 0, or -ESRCH: it is dead. */
@@ -29,7 +43,7 @@ int st_recv(const struct st_platform *p, int listener, struct seccomp_notif *n)
 		if (unlikely(p->poll_first)) {
 			struct pollfd pf = { .fd = listener, .events = POLLIN };
 
-			if (poll(&pf, 1, -1) < 0 && errno == EINTR)
+			if (ppoll(&pf, 1, NULL, NULL) < 0 && errno == EINTR)
 				continue;
 			if (!(pf.revents & POLLIN))
 				return -ESRCH;

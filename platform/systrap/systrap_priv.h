@@ -191,6 +191,7 @@ void st_thread_end(struct st_aspace *as, struct stub_thread *t);
 void st_areas_free(struct st_platform *p, struct list_node *areas);
 
 /* notify.c */
+int st_wait_fd(int fd, int ms);
 int st_recv(const struct st_platform *p, int listener, struct seccomp_notif *n);
 int st_send(int listener, uint64_t id, int64_t value);
 bool st_listener_setup(int listener);

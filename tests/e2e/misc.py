@@ -173,3 +173,31 @@ def sentry_has_nothing_on_the_host(env, root):
     for name in ("pid", "mnt", "ipc", "uts", "net"):
         assert os.readlink("/proc/%d/ns/%s" % (pid, name)) != os.readlink("/proc/self/ns/" + name), name
     expect(env.runsc("delete", "--force", cid))
+
+
+def status_fields(pid):
+    with open("/proc/%d/status" % pid) as f:
+        return dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
+
+
+@case()
+def sentry_and_gofer_have_shed_privileges(env, root):
+    """What a taken-over sentry or gofer would find: no capability, no way to gain one, a filter."""
+    # A bind mount of this directory puts its name on the gofer's command line: that is how it is found.
+    def edit(config):
+        config["mounts"].append({"destination": "/data", "type": "bind", "source": env.dir,
+                                 "options": ["rbind", "ro"]})
+    cid, pid = created(env, root, edit=edit)
+    sentry = status_fields(pid)
+    assert sentry["CapEff"].strip("0") == "" and sentry["CapPrm"].strip("0") == "", sentry["CapEff"]
+    assert sentry["CapBnd"].strip("0") == "" or sentry["NoNewPrivs"] == "1", sentry
+    assert sentry["NoNewPrivs"] == "1" and sentry["Seccomp"] == "2", sentry
+    assert "0" not in sentry["Uid"].split(), "the sentry is root on the host: " + sentry["Uid"]
+    for name in ("mnt", "pid", "ipc", "uts"):
+        assert os.readlink("/proc/%d/ns/%s" % (pid, name)) != os.readlink("/proc/self/ns/" + name), name
+    assert os.listdir("/proc/%d/root" % pid) == [], "the sentry sees files"
+    gofers = [p for p, command in env.processes() if "runsc-gofer" in command]
+    assert gofers, env.processes()
+    for gofer in map(status_fields, gofers):
+        assert gofer["NoNewPrivs"] == "1" and gofer["Seccomp"] == "2", gofer
+    expect(env.runsc("delete", "--force", cid))

@@ -638,7 +638,8 @@ void signal_notify_parent_locked(struct thread_group *tg, int code, int status)
 		return;
 	if (job)
 		info.signo = SIGCHLD;
-	if (info.signo) {
+	/* clone(2) takes any number for a child that is to tell nobody. */
+	if (info.signo > 0 && info.signo <= GUEST_NSIG) {
 		act = &parent->handlers->action[info.signo - 1];
 		thread_group_usage_locked(tg, &usage);
 		info.chld.pid = pid_nr_in(tg->pid, parent->pid->number[parent->pid->level].ns);

@@ -359,3 +359,17 @@ TEST(fork_storm)
 	CHECK_EQ(sum, 4950);
 	ERR(wait(&status), ECHILD);
 }
+
+TEST(clone_with_a_signal_out_of_range)
+{
+	for (int signo = 65; signo < 256; signo += 10) {
+		long pid = OK(syscall(SYS_clone, signo, 0, 0, 0, 0));
+
+		if (pid == 0)
+			_exit(5);
+		ERR(waitpid((pid_t)pid, NULL, WNOHANG), ECHILD);
+		int status;
+		CHECK_EQ(waitpid((pid_t)pid, &status, __WCLONE), pid);
+		CHECK_EQ(WEXITSTATUS(status), 5);
+	}
+}

@@ -300,6 +300,45 @@ int st_aspace_attach(struct st_aspace *as, struct st_context *ctx)
 	return 0;
 }
 
+/*
+ * exec: when nothing but ctx's stub is left of the space that it lives in, the mapper empties that and both
+ * become as's, which is cheaper than new ones. Returns whether that was so.
+ */
+bool st_aspace_inherit(struct st_aspace *as, struct st_context *ctx)
+{
+	struct st_aspace *old = ctx->as;
+	struct args_slot *slot;
+
+	if (!old || !atomic_load(&ctx->pid))
+		return false;
+	mutex_lock(&old->mu);
+	if (old->refs != 1 || old->broken || !list_empty(&old->spare))
+		goto no;
+	mutex_lock(&as->mu);
+	if (as->mapper || as->broken || !list_empty(&as->spare) ||
+	    run_one(old, ctx->pair.cpu, encode_unmap(STUB_GUEST_MIN, STUB_GUEST_MAX - STUB_GUEST_MIN)) != 1) {
+		mutex_unlock(&as->mu);
+		goto no;
+	}
+	slot = as->slot; /* the mapper has the old space's pages */
+	as->slot = old->slot;
+	old->slot = slot;
+	as->mapper = old->mapper;
+	as->mapper_cpu = old->mapper_cpu;
+	old->mapper = 0;
+	list_splice_tail(&as->areas, &old->areas);
+	list_del(&ctx->link);
+	list_add_tail(&as->contexts, &ctx->link);
+	as->refs++;
+	ctx->as = as;
+	mutex_unlock(&as->mu);
+	put_locked(old);
+	return true;
+no:
+	mutex_unlock(&old->mu);
+	return false;
+}
+
 /* Ends ctx's stub and its stay in the space it lived in; harmless without one. */
 void st_aspace_detach(struct st_context *ctx)
 {

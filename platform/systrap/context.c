@@ -347,10 +347,12 @@ static int move_to(struct st_context *ctx, struct st_aspace *as)
 	if (!platform_regs(&ctx->pub))
 		return -ESRCH;
 	ctx->pub.regs_dirty = true;
-	st_aspace_detach(ctx);
-	err = st_aspace_attach(as, ctx);
-	if (err < 0)
-		return err;
+	if (!st_aspace_inherit(as, ctx)) {
+		st_aspace_detach(ctx);
+		err = st_aspace_attach(as, ctx);
+		if (err < 0)
+			return err;
+	}
 	if (ctx->fpu_given)
 		fpu_load(ctx, ctx->fpu, ctx->fpu_size);
 	else

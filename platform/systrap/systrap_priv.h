@@ -211,6 +211,7 @@ size_t st_aspace_stub_pids(struct aspace *as, int32_t *pids, size_t count);
 int st_aspace_enter(struct st_aspace *as, struct st_context *ctx);
 void st_aspace_leave(struct st_aspace *as);
 int st_aspace_attach(struct st_aspace *as, struct st_context *ctx);
+bool st_aspace_inherit(struct st_aspace *as, struct st_context *ctx);
 void st_aspace_detach(struct st_context *ctx);
 
 /* context.c */

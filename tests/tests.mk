@@ -93,7 +93,7 @@ ifeq ($(SAN),)
 check-built: tests
 	@tests/run --out $(OUT)
 else
-check-built: unit-tests
+check-built: all unit-tests
 	@tests/run --out $(OUT) --group unit --group fuzz
 endif
 

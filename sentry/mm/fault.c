@@ -194,6 +194,10 @@ static int break_sharing(struct mm *mm, struct pma *p, uint64_t addr)
 		lo = addr;
 		n = memfile_exclusive_prefix(main_memfile, p->offset + (lo - p->start), hi - lo, false);
 	}
+	if (!n) { /* the last other one has gone since the first look */
+		regain(mm, addr, addr + PAGE, addr);
+		return 0;
+	}
 	return replace_frames(mm, p, lo, lo + n);
 }
 

@@ -19,6 +19,7 @@
 #include "sentry/kernel/task.h"
 #include "sentry/net/core/socket.h"
 #include "sentry/net/netlink/netlink.h"
+#include "sentry/net/netlink/loopback.h"
 #include "sentry/state/desc.h"
 #include "sentry/vfs/simple.h"
 
@@ -275,7 +276,7 @@ static int nl_ask_host(struct nl_sock *n, const struct nlmsghdr *req)
 
 static void nl_request(struct nl_sock *n, const struct nlmsghdr *req)
 {
-	bool get = req->nlmsg_type >= RTM_BASE && (req->nlmsg_type & 3) == 2;
+	bool get = req->nlmsg_type >= RTM_BASE && (req->nlmsg_type & 3) == 2, dump;
 	int ret;
 
 	if (n->s.protocol != NETLINK_ROUTE || req->nlmsg_type < NLMSG_MIN_TYPE) {
@@ -293,9 +294,15 @@ static void nl_request(struct nl_sock *n, const struct nlmsghdr *req)
 			nl_error(n, req, ret);
 		return;
 	}
-	if ((req->nlmsg_flags & NLM_F_DUMP) == NLM_F_DUMP)
+	dump = (req->nlmsg_flags & NLM_F_DUMP) == NLM_F_DUMP;
+	if (req->nlmsg_type == RTM_GETLINK) {
+		uint8_t link[128];
+
+		nl_queue(n, link, loopback_link(link, sizeof(link), req->nlmsg_seq, n->port, dump));
+	}
+	if (dump)
 		nl_done(n, req);
-	else
+	else if (req->nlmsg_type != RTM_GETLINK)
 		nl_error(n, req, -ENODEV);
 }
 
@@ -468,7 +475,7 @@ static int64_t ifreq_ioctl(struct net_ns *net, uint32_t cmd, uint64_t arg, struc
 	int ret;
 
 	if (!net->host || host_inet_fd < 0)
-		return -ENODEV;
+		return loopback_ioctl(cmd, arg, um);
 	if (cmd == SIOCGIFCONF)
 		return ifconf(arg, um);
 	if (cmd == SIOCGIFMAP)
@@ -487,8 +494,12 @@ static void dev_show(struct net_ns *ns, struct seq *q)
 	struct ifreq list[IFCONF_MAX];
 	struct ifconf ifc = { .ifc_len = sizeof(list), .ifc_req = list };
 
-	if (!ns->host || host_inet_fd < 0 || host_ioctl(host_inet_fd, SIOCGIFCONF, &ifc) < 0)
+	if (!ns->host || host_inet_fd < 0) {
+		strcpy(list[0].ifr_name, "lo");
+		ifc.ifc_len = sizeof(list[0]);
+	} else if (host_ioctl(host_inet_fd, SIOCGIFCONF, &ifc) < 0) {
 		return;
+	}
 	for (size_t i = 0; i < (size_t)ifc.ifc_len / sizeof(list[0]); i++)
 		seq_printf(q, "%6.15s: %7d %7d %4d %4d %4d %5d %10d %9d %8d %7d %4d %4d %4d %5d %7d %10d\n",
 			   list[i].ifr_name, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "sentry/core/cause.h"
 #include "sentry/control/control_priv.h"
 #include "sentry/fs/devpts/tty.h"
 #include "sentry/mm/mm.h"
@@ -243,6 +244,19 @@ static void add_stack(struct text *x, struct task *t, int32_t pid, int32_t tid, 
 	text_add(x, "\n");
 }
 
+/* What the sandbox itself refused, the youngest first. */
+static void add_causes(struct text *x)
+{
+	struct cause list[CAUSES_KEPT];
+	size_t n = cause_list(list);
+
+	if (n)
+		text_add(x, "refused by the sandbox:\n");
+	for (size_t i = 0; i < n; i++)
+		text_add(x, "  %s (%s, %llu times): %s\n", strerrorname_np(list[i].err), cause_kind_name(list[i].kind),
+			 (unsigned long long)list[i].count, list[i].text);
+}
+
 int control_stacks(struct urpc_request *req, const Urpc__Empty *arg, Urpc__Stacks *result)
 {
 	int64_t now = clock_mono();
@@ -263,6 +277,7 @@ int control_stacks(struct urpc_request *req, const Urpc__Empty *arg, Urpc__Stack
 		}
 		thread_group_put(tg);
 	}
+	add_causes(&x);
 	if (!x.s)
 		return -ENOMEM;
 	result->text = x.s;

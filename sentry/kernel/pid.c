@@ -1,6 +1,7 @@
 /* Process ids and pid namespaces (pid_namespaces(7)). */
 #include <stdlib.h>
 
+#include "sentry/core/cause.h"
 #include "sentry/kernel/kernel_priv.h"
 #include "sentry/state/desc.h"
 
@@ -123,7 +124,7 @@ int pid_new(struct pid_ns *ns, const int32_t *set_tid, unsigned set_tid_count, s
 		if (at->dying || (want > 1 && !at->init && at->level))
 			nr = at->dying ? -ENOMEM : -EINVAL;
 		if (at->pid_limit && at->pid_count >= at->pid_limit)
-			nr = -EAGAIN;
+			nr = cause(EAGAIN, CAUSE_LIMIT, "limit of %u tasks: raise linux.resources.pids.limit", at->pid_limit);
 		if (nr < 0) {
 			free(p);
 			return nr;

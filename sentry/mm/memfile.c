@@ -5,6 +5,7 @@
  * zero, costs nothing) or dirty (old contents, still allocated on the host). A few MiB stay dirty
  * because reusing a page is far cheaper than asking the host for a new one; the rest is punched out.
  */
+#include "sentry/core/cause.h"
 #include "sentry/mm/memfile.h"
 
 #include <errno.h>
@@ -279,11 +280,12 @@ int memfile_alloc_raw(struct memfile *mf, uint64_t size, uint64_t hint, bool zer
 {
 	uint32_t count = (uint32_t)(ALIGN_UP(MIN(size, MEMFILE_CHUNK), PAGE) / PAGE), first;
 	uint64_t offset;
-	bool dirty;
+	bool dirty, allowed;
 
 	BUG_ON(count == 0);
 	mutex_lock(&mf->mu);
-	first = within_limit_locked(mf, count) ? take_locked(mf, count, (uint32_t)(hint / PAGE), &dirty) : 0;
+	allowed = within_limit_locked(mf, count);
+	first = allowed ? take_locked(mf, count, (uint32_t)(hint / PAGE), &dirty) : 0;
 	for (uint32_t i = 0; first && i < count; i++) {
 		struct frame *f = frame_at(mf, first + i);
 
@@ -292,6 +294,9 @@ int memfile_alloc_raw(struct memfile *mf, uint64_t size, uint64_t hint, bool zer
 		atomic_store_explicit(&f->refs, 1, memory_order_relaxed);
 	}
 	mutex_unlock(&mf->mu);
+	if (!allowed)
+		return cause(ENOMEM, CAUSE_LIMIT, "memory limit of %llu MiB: raise linux.resources.memory.limit",
+			     (unsigned long long)atomic_load(&mf->limit) >> 20);
 	if (!first)
 		return -ENOMEM;
 	atomic_fetch_add_explicit(&mf->used[kind], count, memory_order_relaxed);

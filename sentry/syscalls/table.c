@@ -1,4 +1,5 @@
 /* The tables made from syscalls.def. */
+#include "sentry/core/cause.h"
 #include "sentry/syscalls/syscalls.h"
 
 #include <sys/syscall.h>
@@ -42,7 +43,7 @@
 	{                                                                                          \
 		(void)t;                                                                           \
 		(void)a;                                                                           \
-		return -err;                                                                       \
+		return cause(err, CAUSE_UNSUPPORTED, "%s: %s", #name, note);                       \
 	}
 #include "sentry/syscalls/syscalls.def"
 #undef SYSCALL

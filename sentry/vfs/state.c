@@ -38,7 +38,8 @@ STATE_DESC(mount, S_NOSAVE(mount, refs, "recounted"), S_REF(mount, 1, sb, superb
 	   S_VAL(mount, 11, unbindable), S_VAL(mount, 12, locked), S_NOSAVE(mount, expiring, "asked again"),
 	   S_NOSAVE(mount, uses, "only compared"), S_NOSAVE(mount, expire_uses, "only compared"), S_BYTES(mount, 13, source),
 	   S_LIST(mount, 14, peer_node, mount), S_NOSAVE(mount, slave_node, "linked again"),
-	   S_LIST(mount, 15, slaves, mount), S_WEAK(mount, 16, master, mount));
+	   S_LIST(mount, 15, slaves, mount), S_WEAK(mount, 16, master, mount),
+	   S_VAL(mount, 17, dead));
 
 STATE_DESC(mnt_ns, S_NOSAVE(mnt_ns, refs, "recounted"), S_REF(mnt_ns, 1, owner, user_ns), S_VAL(mnt_ns, 2, ino),
 	   S_REF(mnt_ns, 3, root, mount), S_LIST(mnt_ns, 4, mounts, mount), S_VAL(mnt_ns, 5, count));

@@ -201,3 +201,14 @@ def sentry_and_gofer_have_shed_privileges(env, root):
     for gofer in map(status_fields, gofers):
         assert gofer["NoNewPrivs"] == "1" and gofer["Seccomp"] == "2", gofer
     expect(env.runsc("delete", "--force", cid))
+
+
+@case()
+def debug_says_what_the_sandbox_refused(env, root):
+    """A limit of the container: the errno that the program got has its reason in `debug --stacks`."""
+    def edit(config):
+        config["linux"]["resources"] = {"pids": {"limit": 4}}
+    cid, _ = created(env, root, ["sh", "-c", "for i in 1 2 3 4 5 6; do sleep 20 & done; sleep 20"], edit=edit)
+    expect(env.runsc("start", cid))
+    until(lambda: "raise linux.resources.pids.limit" in env.runsc("debug", "--stacks", cid).out)
+    expect(env.runsc("delete", "--force", cid))

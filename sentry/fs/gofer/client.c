@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "platform/base/log.h"
+#include "sentry/core/cause.h"
 #include "sentry/fs/gofer/gofer_priv.h"
 
 /* References given back in one message at least. */
@@ -38,7 +39,7 @@ static int client_dead(struct gofer_client *c, const char *why)
 {
 	if (!atomic_exchange(&c->dead, true))
 		log_error("gofer connection is lost: %s", why);
-	return -EIO;
+	return cause(EIO, CAUSE_GOFER, "the file server is gone (%s): start the container again", why);
 }
 
 int client_broken(struct gofer_client *c, int *ret_fd)

@@ -1,6 +1,7 @@
 /* Network namespaces and the policy hook. */
 #include <stdlib.h>
 
+#include "sentry/core/cause.h"
 #include "sentry/net/core/socket.h"
 #include "sentry/state/desc.h"
 
@@ -65,7 +66,9 @@ static int (*_Atomic policy)(enum net_op op, const struct socket *s, const struc
 
 int net_policy_check(enum net_op op, const struct socket *s, const struct sock_addr *a)
 {
-	return policy(op, s, a);
+	int r = policy(op, s, a);
+
+	return r < 0 ? cause(-r, CAUSE_POLICY, "network policy of the sandbox") : r;
 }
 
 void net_policy_set(int (*check)(enum net_op op, const struct socket *s, const struct sock_addr *a))

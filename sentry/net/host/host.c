@@ -17,6 +17,7 @@
 
 #include "platform/host/notifier.h"
 #include "platform/host/socket.h"
+#include "sentry/core/cause.h"
 #include "sentry/kernel/task.h"
 #include "sentry/net/core/cmsg.h"
 #include "sentry/net/core/socket.h"
@@ -121,7 +122,7 @@ static int host_create(int family, struct net_ns *net, int type, int protocol, s
 	if (ret < 0)
 		return ret;
 	if (!net->host)
-		return -EAFNOSUPPORT;
+		return cause(EAFNOSUPPORT, CAUSE_UNSUPPORTED, "internet sockets in a network namespace made inside");
 	fd = host_socket(family, type, protocol);
 	if (fd < 0)
 		return fd;

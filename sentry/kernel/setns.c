@@ -47,6 +47,7 @@ static int enter_mnt(struct task *t, struct mnt_ns *ns)
 	if (refcount_read(&fs->refs) > 1)
 		return -EINVAL;
 	mnt_ns_root(ns, &root);
+	path_get(&root); /* one for each of the two */
 	mutex_lock(&fs->mu);
 	old_ns = fs->mnt_ns;
 	old_root = fs->root;

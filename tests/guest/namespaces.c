@@ -233,3 +233,25 @@ TEST(clone_with_namespaces)
 	OK(uname(&now));
 	CHECK(strcmp(now.nodename, "new") != 0);
 }
+
+/* The root and the working directory are both let go of, time and again. */
+TEST(setns_into_mounts_again_and_again)
+{
+	int fd = OK(open("/proc/self/ns/mnt", O_RDONLY));
+
+	for (int i = 0; i < 20; i++) {
+		CHILD(pid) {
+			OK(unshare(CLONE_NEWNS));
+			int own = OK(open("/proc/self/ns/mnt", O_RDONLY));
+
+			OK(setns(fd, CLONE_NEWNS));
+			OK(chdir("/proc"));
+			OK(setns(own, 0));
+			OK(chroot("/proc"));
+			OK(setns(own, CLONE_NEWNS));
+			OK(access("/proc/self", F_OK));
+		}
+		WAIT_EXIT(pid, 0);
+	}
+	OK(access("/proc/self", F_OK));
+}

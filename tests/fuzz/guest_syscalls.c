@@ -9,7 +9,7 @@
  *
  * Each child is the init of namespaces of its own, with a time limit, so that what it kills, mounts
  * or locks ends with it. It ends with one line; what it says about survival is for the one who
- * started it: a sandbox that still runs programs. Not for a host: it changes what its paths name.
+ * started it: a sandbox that still runs programs. It refuses to run outside a sandbox.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -40,6 +40,7 @@
 #include <sys/timerfd.h>
 #include <sys/uio.h>
 #include <sys/un.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -651,6 +652,14 @@ static void choose(const char *names)
 	}
 }
 
+/* On a host it would set the clock and the name of the machine, and worse. */
+static int in_sandbox(void)
+{
+	struct utsname name;
+
+	return uname(&name) == 0 && strstr(name.release, "-runsc") != NULL;
+}
+
 int main(int argc, char **argv)
 {
 	const char *names = NULL;
@@ -669,6 +678,10 @@ int main(int argc, char **argv)
 			calls_a_child = atoi(optarg);
 		else
 			return 2;
+	}
+	if (!in_sandbox()) {
+		fprintf(stderr, "guest_syscalls: runs in a sandbox only\n");
+		return 2;
 	}
 	choose(names);
 	shared = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);

@@ -292,10 +292,7 @@ static void gofer_free(struct inode *i)
 	free(gi);
 }
 
-/*
- * Asks by an open descriptor, which costs no round trip and works for unlinked files. The owner stays
- * what the gofer said: the sentry's own user namespace would show it translated.
- */
+/* Asks by an open descriptor, which costs no round trip and works for unlinked files. */
 static int refresh_by_handle(struct gofer_inode *gi)
 {
 	int fd = gofer_handle_pin(gi, false);
@@ -307,8 +304,8 @@ static int refresh_by_handle(struct gofer_inode *gi)
 		struct gofer_attr a = {
 			.mode = st.st_mode,
 			.nlink = (uint32_t)st.st_nlink,
-			.uid = i->uid.v,
-			.gid = i->gid.v,
+			.uid = st.st_uid,
+			.gid = st.st_gid,
 			.size = (uint64_t)st.st_size,
 			.blocks = (uint64_t)st.st_blocks,
 			.blksize = (uint32_t)st.st_blksize,
@@ -344,14 +341,12 @@ int gofer_refresh(struct inode *i)
 	}
 	GUARD(mutex, &i->mu);
 	gi->stale = false;
-	if (gi->fs->cache == GOFER_EXCLUSIVE && refresh_by_handle(gi) == 0)
+	if (refresh_by_handle(gi) == 0)
 		return 0;
 	req.node = gofer_node(gi);
 	r = gofer_call(gofer_client_of(gi), getattr, &req, &rep, NULL);
 	if (r == 0)
 		gofer_inode_update(gi, &rep.attr);
-	else if (refresh_by_handle(gi) == 0)
-		return 0;
 	else
 		gi->stale = true;
 	/* A file that lost its last name: what is known is the best there is. */

@@ -221,7 +221,7 @@ int sysctl_set(const char *assignment)
 	c = sysctl_find(path);
 	if (!c)
 		return -ENOENT;
-	return c->ops == &int_ops ? sysctl_parse(c, assignment + n + 1) : 0;
+	return c->ops == &int_ops ? sysctl_parse(c, assignment + n + 1) : -EPERM;
 }
 
 /* ---- the tree: directories are made when looked at ---- */

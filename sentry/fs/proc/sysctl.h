@@ -6,7 +6,7 @@
 
 /* The value at a path such as "kernel/pid_max"; 0 when there is none. Any context. */
 int64_t sysctl_int(const char *path);
-/* sysctl entries of config.json: "net.core.somaxconn=1024"; -ENOENT, -EINVAL. Before the container runs. */
+/* sysctl entries of config.json: "net.core.somaxconn=1024"; -ENOENT, -EINVAL, -EPERM (a fixed value). Before the container runs. */
 int sysctl_set(const char *assignment);
 
 #endif

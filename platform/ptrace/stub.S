@@ -31,13 +31,6 @@
 	.hidden stub_page_end
 
 stub_page_start:
-/* XSAVE image with every component in its initial state: x87 control word and MXCSR at their places. */
-fpu_init:
-	.short	0x37f
-	.fill	22, 1, 0
-	.long	0x1f80
-	.fill	576 - 28, 1, 0
-
 /*
  * The zygote's birth, entered once in a temporary mapping of this page.
  * r12 = address of that mapping, r13 = fd of this page, r14 = fd of the argument file.
@@ -76,9 +69,6 @@ zygote_home:
 	mov	%r12, %rdi
 	mov	$4096, %esi
 	syscall
-	mov	$-1, %eax
-	mov	$-1, %edx
-	xrstor	fpu_init(%rip)
 	mov	$STUB_REQ, %rbx
 	mov	REQ_SEQ(%rbx), %r15d
 	mov	$NR_SECCOMP, %eax

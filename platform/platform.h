@@ -52,6 +52,24 @@ struct platform_signal {
 	uint64_t addr;
 };
 
+/* A page of guest code as mm maps it, for site_rewrite. */
+struct platform_page {
+	uint64_t addr;
+	int host_fd; /* what aspace_update mapped there, or would */
+	uint64_t offset;
+	uint8_t prot;
+	const uint8_t *bytes; /* PAGE's contents; borrowed for the call */
+};
+
+/*
+ * What calls that only read the caller's own facts return: getpid, gettid, getuid, geteuid, getgid, getegid,
+ * as the guest sees them. A backend may answer these without a switch.
+ */
+enum platform_fact { FACT_PID, FACT_TID, FACT_UID, FACT_EUID, FACT_GID, FACT_EGID, FACT_COUNT };
+struct platform_facts {
+	uint32_t value[FACT_COUNT];
+};
+
 /*
  * One guest thread's processor state. Created, switched and freed by one sentry thread only (the
  * task thread); platform_interrupt alone may be called by others.
@@ -67,6 +85,11 @@ struct pcontext {
 	struct platform_signal signal;
 	struct guest_regs regs; /* through platform_regs() only */
 	bool regs_valid, regs_dirty;
+	/*
+	 * Set by a switch that returned SWITCH_SYSCALL: the address behind a syscall instruction that is used so
+	 * often that site_rewrite is worth its price; 0: none. Cleared by who acts on it.
+	 */
+	uint64_t hot_ip;
 	_Atomic uint32_t interrupted; /* set by platform_interrupt, taken by platform_switch */
 };
 
@@ -125,6 +148,19 @@ struct platform_ops {
 	 * runs in as and is stopped, once for each new guest thread (clone with CLONE_VM, vfork),
 	 * before that thread's first switch. Not needed for the first context of an address space. */
 	int (*aspace_reserve)(struct aspace *as, struct pcontext *self);
+
+	/* Optional: makes the system call in front of ip cheaper, which nobody but the guest's own loads of its code can
+	 * see. page holds that call, is private to the address space, not writable and mapped; self's
+	 * thread waits for the answer to that very call. The caller holds what serialises aspace_update; any later change of
+	 * the page's range by aspace_update undoes it. 0, -EAGAIN (not at this moment), -EOPNOTSUPP (no code that can be
+	 * rewritten), -ENOMEM. */
+	int (*site_rewrite)(struct aspace *as, struct pcontext *self, uint64_t ip, const struct platform_page *page);
+	/* Optional: facts that the backend may answer itself from the next switch on; NULL: none, every call must be
+	 * seen (a tracer, a guest's seccomp filter, --strace). Task thread only. */
+	void (*facts_set)(struct pcontext *ctx, const struct platform_facts *facts);
+	/* Optional: the task thread is about to sleep before it answers the guest's call: no CPU is to be spent on waiting
+	 * for that answer. Task thread only; cheap when it was said before. */
+	void (*will_sleep)(struct pcontext *ctx);
 
 	/* Creates a context; called on the thread that will switch it. Registers are zero, FPU state initial. */
 	int (*context_new)(struct platform *p, struct pcontext **ret_ctx);

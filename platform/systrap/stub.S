@@ -42,7 +42,7 @@
 systrap_stub_page_start:
 /*
  * The zygote's birth, entered once in a temporary mapping of this page.
- * r12 = address of that mapping, r13 = fd of this page, r14 = fd of the argument file.
+ * r12 = address of that mapping, r13 = fd of our pages, r14 = fd of the argument file.
  */
 systrap_stub_zygote:
 	mov	$NR_MUNMAP, %eax
@@ -61,6 +61,14 @@ systrap_stub_zygote:
 	mov	$0x11, %r10d			/* MAP_SHARED | MAP_FIXED */
 	mov	%r13, %r8
 	xor	%r9d, %r9d
+	syscall
+	mov	$NR_MMAP, %eax			/* the fast path's page */
+	mov	$STUB_FAST, %rdi
+	mov	$4096, %esi
+	mov	$5, %edx
+	mov	$0x11, %r10d
+	mov	%r13, %r8
+	mov	$4096, %r9d
 	syscall
 	mov	$NR_MMAP, %eax			/* the mailbox: first page of the argument file */
 	mov	$STUB_REQ, %rdi

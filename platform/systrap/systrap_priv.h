@@ -14,7 +14,7 @@
 #include "platform/systrap/stub_layout.h"
 
 #define ST_VSYSCALL_PAGE 0xffffffffff600000ull
-enum { ST_KICK_SIGNAL = SIGURG, LISTENER_MAX = 65536, XSAVE_ROOM = AREA_STACK - AREA_FPU };
+enum { ST_KICK_SIGNAL = SIGURG, LISTENER_MAX = 65536, XSAVE_ROOM = AREA_FAST - AREA_FPU };
 
 /* The zygote's mailbox, first page of the argument file. */
 struct stub_req {
@@ -54,13 +54,32 @@ _Static_assert(offsetof(struct stub_args, stack) == ARGS_STACK, "stub.S");
 _Static_assert(offsetof(struct stub_args, value) == ARGS_VALUE, "stub.S");
 _Static_assert(offsetof(struct stub_args, op) == ARGS_OP && sizeof(struct stub_args) == STUB_ARGS_SIZE, "stub.S");
 
+/* A call posted in shared memory; README.md explains who writes what. */
+struct fast {
+	_Atomic uint32_t state, armed, facts;
+	uint32_t pad;
+	uint32_t fact[FACT_COUNT];
+	uint32_t pad2[6];
+	uint64_t nr, arg[6], ip, sp, result;
+	uint64_t save[14];
+};
+_Static_assert(offsetof(struct fast, state) == FAST_STATE && offsetof(struct fast, armed) == FAST_ARMED, "fast.S");
+_Static_assert(offsetof(struct fast, facts) == FAST_FACTS && offsetof(struct fast, fact) == FAST_FACT, "fast.S");
+_Static_assert(offsetof(struct fast, nr) == FAST_NR && offsetof(struct fast, arg) == FAST_ARG, "fast.S");
+_Static_assert(offsetof(struct fast, ip) == FAST_IP && offsetof(struct fast, sp) == FAST_SP, "fast.S");
+_Static_assert(offsetof(struct fast, result) == FAST_RESULT && offsetof(struct fast, save) == FAST_SAVE, "fast.S");
+_Static_assert(sizeof(struct fast) == FAST_SIZE, "fast.S");
+
 /* One guest thread's shared memory. The whole guest process can write it: copy, then check. */
 struct area {
 	struct guest_regs regs; /* restored from, in this order */
 	uint8_t pad[AREA_FPU - sizeof(struct guest_regs)];
 	uint8_t fpu[XSAVE_ROOM];
+	_Alignas(64) struct fast fast;
+	uint8_t pad2[AREA_STACK - AREA_FAST - FAST_SIZE];
 	uint8_t stack[STUB_AREA_SIZE - AREA_STACK];
 };
+_Static_assert(offsetof(struct area, fast) == AREA_FAST, "fast.S");
 _Static_assert(offsetof(struct area, fpu) == AREA_FPU && offsetof(struct area, stack) == AREA_STACK, "stub.S");
 _Static_assert(offsetof(struct guest_regs, fs_base) == AREA_FS_BASE, "stub.S");
 _Static_assert(offsetof(struct guest_regs, gs_base) == AREA_GS_BASE, "stub.S");
@@ -149,6 +168,7 @@ struct st_context {
 	size_t fpu_size;
 };
 
+extern const char systrap_fast_page_start[], systrap_fast_entry[], systrap_fast_page_end[];
 extern const char systrap_stub_page_start[], systrap_stub_zygote[], systrap_stub_handler[], systrap_stub_reported[],
 	systrap_stub_restore[], systrap_stub_restore_end[], systrap_stub_page_end[];
 

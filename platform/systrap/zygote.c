@@ -110,7 +110,8 @@ int st_zygote_start(struct st_platform *p)
 	long pid;
 	int err;
 
-	if (pwrite(p->code_fd, systrap_stub_page_start, 4096, 0) != 4096 || ftruncate(p->args_fd, 4096) < 0)
+	if (pwrite(p->code_fd, systrap_stub_page_start, 4096, 0) != 4096 ||
+	    pwrite(p->code_fd, systrap_fast_page_start, 4096, 4096) != 4096 || ftruncate(p->args_fd, 4096) < 0)
 		return -errno;
 	req = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, p->args_fd, 0);
 	if (req == MAP_FAILED)

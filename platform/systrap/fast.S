@@ -18,7 +18,7 @@ systrap_fast_page_start:
  * with the result in rax, as the call would.
  */
 systrap_fast_entry:
-	ud2 /* TODO(fast path): nothing jumps here yet */
+	ud2 /* no site is rewritten yet */
 	.org systrap_fast_page_start + 4096
 systrap_fast_page_end:
 	.section .note.GNU-stack, "", @progbits

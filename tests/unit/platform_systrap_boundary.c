@@ -1,4 +1,4 @@
 /* The tests of platform_boundary.c on the systrap backend. */
 #define PLATFORM platform_systrap
-#define STUB_MAPPINGS 3 /* area, arguments, stub code */
+#define STUB_MAPPINGS 4 /* area, fast path, arguments, stub code */
 #include "tests/unit/platform_boundary.c"

@@ -96,6 +96,9 @@ struct pcontext {
 /* A backend that was opened; its own state follows. */
 struct platform {
 	const struct platform_ops *ops;
+	/* Set by open, const after it. */
+	const char *mode;  /* which of several ways of the backend it is, in words; or NULL */
+	bool by_name_only; /* this way is too slow to be taken by `auto` */
 };
 
 /*
@@ -123,7 +126,11 @@ struct platform_ops {
 	/* Guest addresses usable: [min_addr, max_addr). The stub lives outside. */
 	uint64_t min_addr, max_addr;
 
-	/* Two-call self-test. 0, or -errno with one sentence in why[why_size]. Any context, may block. */
+	bool runs_nothing;     /* no guest code: has no self-test, and is never taken by `auto` */
+	const char *hint;      /* what to look at first when the self-test fails, or NULL */
+
+	/* Optional: whether processor and host kernel have what open would not miss at once; cheap, changes nothing. 0, or
+	 * -errno with one sentence in why[why_size]. The self-test of what was opened is platform/choose's. */
 	int (*probe)(char *why, size_t why_size);
 	/* Opens what the backend needs. Called once, on a thread that lives as long as the process, after the
 	 * last change of uid, gid, namespaces and Landlock domain, before capabilities are dropped or

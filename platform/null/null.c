@@ -8,12 +8,6 @@
 
 #include "platform/platform.h"
 
-static int null_probe(char *why, size_t why_size)
-{
-	(void)why, (void)why_size;
-	return 0;
-}
-
 static int null_open(int memory_fd, struct platform **ret_platform)
 {
 	struct platform *p = calloc(1, sizeof(*p));
@@ -120,7 +114,7 @@ const struct platform_ops platform_null = {
 	.name = "null",
 	.min_addr = 0x10000,
 	.max_addr = 0x7fffffff0000,
-	.probe = null_probe,
+	.runs_nothing = true,
 	.open = null_open,
 	.close = null_close,
 	.aspace_new = null_aspace_new,

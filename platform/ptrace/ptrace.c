@@ -1,4 +1,4 @@
-/* The ptrace backend's table, its start and its self-test. */
+/* The ptrace backend's table and its start. */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -64,67 +64,11 @@ static int pt_open(int memory_fd, struct platform **ret_platform)
 	return 0;
 }
 
-/* Runs two system calls of a guest that is one page of code. 0, or the step that failed in *ret_step. */
-static int self_test(struct platform *p, int code_fd, const char **ret_step)
-{
-	const uint64_t page = 0x400000;
-	const struct aspace_op map = { .kind = ASPACE_MAP, .addr = page, .size = 4096, .host_fd = code_fd,
-				       .prot = PLATFORM_READ | PLATFORM_EXEC };
-	struct aspace *as = NULL;
-	struct pcontext *ctx = NULL;
-	int err;
-
-	*ret_step = "an address space cannot be made";
-	err = pt_aspace_new(p, &as);
-	if (err == 0) {
-		pt_aspace_update(as, NULL, &map, 1);
-		err = pt_context_new(p, &ctx);
-	}
-	if (err == 0) {
-		ctx->regs.rip = page;
-		*ret_step = "a traced process cannot run (is ptrace forbidden here?)";
-		for (int64_t i = 0; i < 2 && err == 0; i++) {
-			if (pt_context_switch(ctx, as) != SWITCH_SYSCALL || ctx->syscall.nr != 39 + i)
-				err = -EPERM;
-			pt_set_result(ctx, i);
-		}
-	}
-	pt_context_free(ctx);
-	pt_aspace_free(as);
-	return err;
-}
-
-static int pt_probe(char *why, size_t why_size)
-{
-	/* mov $39, %eax; syscall; add $40, %eax; syscall; hlt */
-	static const uint8_t code[] = { 0xb8, 39, 0, 0, 0, 0x0f, 0x05, 0x83, 0xc0, 40, 0x0f, 0x05, 0xf4 };
-	const char *step = "no stub process can be started";
-	struct platform *p = NULL;
-	cpu_set_t cpus;
-	bool have_cpus = sched_getaffinity(0, sizeof(cpus), &cpus) == 0;
-	int fd = memfd_create("probe", MFD_CLOEXEC), err;
-
-	if (fd < 0 || write(fd, code, sizeof(code)) < 0 || ftruncate(fd, 4096) < 0)
-		err = -errno;
-	else
-		err = pt_open(fd, &p);
-	if (err == 0)
-		err = self_test(p, fd, &step);
-	pt_close(p);
-	if (fd >= 0)
-		close(fd);
-	if (have_cpus)
-		(void)!sched_setaffinity(0, sizeof(cpus), &cpus);
-	if (err < 0)
-		snprintf(why, why_size, "ptrace: %s: %s", step, strerror(-err));
-	return err;
-}
-
 const struct platform_ops platform_ptrace = {
 	.name = "ptrace",
 	.min_addr = STUB_GUEST_MIN,
 	.max_addr = STUB_GUEST_MAX,
-	.probe = pt_probe,
+	.hint = "is ptrace forbidden here?",
 	.open = pt_open,
 	.close = pt_close,
 	.aspace_new = pt_aspace_new,

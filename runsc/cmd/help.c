@@ -1,24 +1,17 @@
-/* help: commands, platforms, system calls. */
+/* help: commands, system calls. */
 #include <string.h>
 
 #include "runsc/cmd/cmd.h"
+#include "runsc/cmd/platforms.h"
 
 struct help_values {
 	const char *format;
 };
 #define V struct help_values
-DEFINE_OPTIONS(help, V, ROW(V, ENUM, "format", 'o', format, "table|csv|json", "of `help syscalls`"),
+DEFINE_OPTIONS(help, V, ROW(V, ENUM, "format", 'o', format, "table|csv|json", "of `help syscalls` and `help platforms`"),
 	       ROW_IGNORED(STRING, "os", 0, "NAME", "gVisor: always linux"),
 	       ROW_IGNORED(STRING, "arch", 0, "NAME", "gVisor: always amd64"));
 #undef V
-
-static void print_platforms(void)
-{
-	printf("auto     the best one that works on this host (default)\n"
-	       "ptrace   guest threads are traced processes; works wherever ptrace does\n"
-	       "systrap  guest calls are seccomp notifications; faster, needs FSGSBASE and Linux 5.9\n"
-	       "null     runs no guest code; for tests of the interface\n");
-}
 
 struct syscall_row {
 	int number; /* x86-64; -1: not there */
@@ -86,10 +79,10 @@ int cmd_help(struct config *config, const void *values, int count, char **operan
 
 	(void)config;
 	if (topic && !strcmp(topic, "platforms"))
-		print_platforms();
-	else if (topic && !strcmp(topic, "syscalls"))
+		return platforms_print(v->format ? v->format : "table", err);
+	if (topic && !strcmp(topic, "syscalls"))
 		return print_syscalls(v->format ? v->format : "table", err);
-	else if (!help_print(stdout, topic))
+	if (!help_print(stdout, topic))
 		return error_set(err, "there is no help on \"%.64s\": see runsc help", topic);
 	return 0;
 }

@@ -3,7 +3,7 @@
 #define SENTRY_BOOT_BOOT_H
 
 #include "platform/base/log.h"
-#include "platform/platform.h"
+#include "platform/choose/choose.h"
 
 enum boot_network { NETWORK_NONE, NETWORK_HOST };
 
@@ -20,12 +20,14 @@ struct boot_options {
 	enum boot_network network;
 	uint32_t cpus; /* 0: as many as the host lets us use */
 	bool strace, debug_seccomp;
+	bool probe_platforms; /* only say on ready_fd what each platform is worth here */
 };
 
 struct boot {
 	struct boot_options o;
-	const struct platform_ops *platform_ops;
 	struct platform *platform;
+	struct platform_report report; /* of platform */
+	char platform_text[320];       /* the same in words */
 	int memory_fd;
 	bool own_root, no_caps; /* outer rings that are in place */
 	char why[256];	       /* sentence about the step that failed */
@@ -39,6 +41,9 @@ int boot_close_strays(struct boot *b);
 int boot_set_limits(struct boot *b);
 int boot_enter_empty_root(struct boot *b);
 int boot_drop_privileges(struct boot *b);
+
+/* --probe-platforms (probe.c): one line for each platform on o.ready_fd; the exit status. */
+int boot_probe_platforms(const struct boot *b);
 
 /* Handlers that log where the sentry crashed and then let it die by the signal (crash.c). */
 void boot_install_crash_handlers(void);

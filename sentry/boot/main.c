@@ -58,24 +58,20 @@ static int step_memory_file(struct boot *b)
 /* auto: the best backend whose self-test passes. A named one that cannot work says why. */
 static int step_platform(struct boot *b)
 {
-	static const struct platform_ops *const all[] = { &platform_ptrace, &platform_systrap,
-							   &platform_null };
-	bool automatic = strcmp(b->o.platform, "auto") == 0;
-	int err = -EINVAL;
+	const struct platform_report *r = &b->report;
+	char why[sizeof(b->why)];
+	int err = platform_choose(b->o.platform, b->memory_fd, &b->platform, &b->report, why, sizeof(why));
 
-	snprintf(b->why, sizeof(b->why), "no such platform: %.32s", b->o.platform);
-	for (size_t i = 0; i < ARRAY_COUNT(all) && !b->platform; i++) {
-		if (automatic ? all[i] != &platform_ptrace : strcmp(all[i]->name, b->o.platform) != 0)
-			continue;
-		err = all[i]->probe(b->why, sizeof(b->why));
-		if (err < 0)
-			continue;
-		err = all[i]->open(b->memory_fd, &b->platform);
-		if (err < 0)
-			return fail(b, err, all[i]->name);
-		b->platform_ops = all[i];
+	if (err < 0) {
+		snprintf(b->why, sizeof(b->why), "%s", why);
+		return err;
 	}
-	return err;
+	snprintf(b->platform_text, sizeof(b->platform_text), "%s%s%s (%s), %llu ns a call in its self-test", r->name,
+		 r->note[0] ? ", " : "", r->note,
+		 strcmp(b->o.platform, "auto") == 0 ? "the best that works here" : "as named",
+		 (unsigned long long)r->call_ns);
+	log_info("boot: platform %s%s%s", b->platform_text, why[0] ? "; " : "", why);
+	return 0;
 }
 
 static int step_kernel(struct boot *b)
@@ -123,7 +119,7 @@ static void stop_server(void)
 static int step_control(struct boot *b)
 {
 	struct control_options o = { .exit_fd = b->o.exit_fd, .strace_fd = b->o.strace_fd,
-				     .stop = stop_server };
+				     .platform = b->platform_text, .stop = stop_server };
 	int err;
 
 	control_init(&o);
@@ -133,7 +129,7 @@ static int step_control(struct boot *b)
 
 static int step_filter(struct boot *b)
 {
-	struct filter_options o = { .platform = b->platform_ops->name, .network = true,
+	struct filter_options o = { .platform = b->report.name, .network = true,
 				    .report = b->o.debug_seccomp };
 
 	malloc_trim(0);
@@ -228,11 +224,12 @@ int main(int argc, char **argv)
 	log_init(fd, b.o.log_format, b.o.log_level, "sentry");
 	for (size_t i = 0; i < ARRAY_COUNT(steps); i++) {
 		log_debug("boot %zu: %s", i + 3, steps[i].name);
+		if (b.o.probe_platforms && steps[i].run == step_platform)
+			return boot_probe_platforms(&b);
 		if (steps[i].run(&b) < 0)
 			return give_up(&b, steps[i].name);
 	}
-	log_info("boot: platform %s, empty root %s, capabilities %s", b.platform_ops->name,
-		 b.own_root ? "yes" : "absent", b.no_caps ? "none" : "kept");
+	log_info("boot: empty root %s, capabilities %s", b.own_root ? "yes" : "absent", b.no_caps ? "none" : "kept");
 	if (b.o.ready_fd >= 0 && write(b.o.ready_fd, "r", 1) != 1)
 		return give_up(&b, "ready");
 	if (b.o.ready_fd >= 0)

@@ -33,6 +33,7 @@ static const struct option_row rows[] = {
 	ROW("cpus", OPT_NUMBER, cpus, NULL),
 	ROW("strace", OPT_FLAG, strace, NULL),
 	ROW("debug-seccomp", OPT_FLAG, debug_seccomp, NULL),
+	ROW("probe-platforms", OPT_FLAG, probe_platforms, NULL),
 };
 
 static bool parse_number(const char *text, unsigned long max, unsigned long *ret)
@@ -123,7 +124,9 @@ int boot_parse(int argc, char **argv, struct boot_options *ret_o, char *why, siz
 	*ret_o = o;
 	if (optind < argc)
 		snprintf(why, why_size, "unexpected argument %s", argv[optind]);
-	else if (o.control_fd < 0)
+	else if (o.probe_platforms && o.ready_fd < 0)
+		snprintf(why, why_size, "--probe-platforms needs --ready-fd");
+	else if (o.control_fd < 0 && !o.probe_platforms)
 		snprintf(why, why_size, "--control-fd is missing");
 	else
 		return 0;

@@ -30,6 +30,11 @@ void control_init(const struct control_options *o)
 	control.o = *o;
 }
 
+const char *control_platform(void)
+{
+	return control.o.platform;
+}
+
 struct container *control_find(struct urpc_request *req, const char *id)
 {
 	struct container *c = container_find(id);

@@ -45,6 +45,8 @@ int control_create(struct urpc_request *req, const Urpc__Container *arg, Urpc__E
 /* inspect.c */
 int control_processes(struct urpc_request *req, const Urpc__ContainerId *arg, Urpc__ProcessList *result);
 int control_event(struct urpc_request *req, const Urpc__ContainerId *arg, Urpc__EventData *result);
+/* What runs the guest, in words. */
+const char *control_platform(void);
 int control_stacks(struct urpc_request *req, const Urpc__Empty *arg, Urpc__Stacks *result);
 
 /* The container of an id, or NULL with the request's message (-ENOENT). */

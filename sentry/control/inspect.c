@@ -266,6 +266,7 @@ int control_stacks(struct urpc_request *req, const Urpc__Empty *arg, Urpc__Stack
 
 	(void)req;
 	(void)arg;
+	text_add(&x, "platform %s\n", control_platform());
 	text_add(&x, "pid/tid (name) state; of the sandbox's root pid namespace\n");
 	while ((tg = thread_group_next(root_pid_ns, pid + 1, &pid)) != NULL) {
 		struct task *t;

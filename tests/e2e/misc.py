@@ -19,7 +19,32 @@ def version_and_help(env, root):
                     "resume", "wait", "events", "spec", "features", "do"):
         expect(env.runsc(command, "--help"), 0, has="usage")
     expect(env.runsc("help", "syscalls"), 0, has="openat")
-    expect(env.runsc("help", "platforms"), 0, has="ptrace")
+
+
+@case()
+def help_platforms(env, root):
+    text = expect(env.runsc("help", "platforms")).out
+    rows = json.loads(expect(env.runsc("help", "platforms", "--format", "json")).out)
+    by_name = {row["name"]: row for row in rows["platforms"]}
+    assert {"systrap", "ptrace", "null"} <= by_name.keys(), rows
+    assert rows["auto"] in by_name and by_name[rows["auto"]]["works"] and by_name[rows["auto"]]["automatic"], rows
+    for name, row in by_name.items():
+        assert row["works"] or row["note"], row
+        assert (row["callNs"] > 0) == (row["works"] and name != "null"), row
+        assert row["help"] and "\n%-9s %s" % (name, "yes" if row["works"] else "no") in text, text
+    assert "auto takes " + rows["auto"] in text, text
+    csv = expect(env.runsc("help", "platforms", "--format", "csv")).out.splitlines()
+    assert len(csv) == 1 + len(by_name), csv
+    assert not by_name["null"]["automatic"]
+    result = env.runsc("run", "--bundle", env.bundle(["true"], root), "x", flags=["--platform", "null"])
+    assert result.status != 0, result
+
+
+@case()
+def platform_in_use_is_told(env, root):
+    cid, _ = created(env, root)
+    expect(env.runsc("debug", "--stacks", cid), 0, has="platform ")
+    expect(env.runsc("delete", "--force", cid))
 
 
 @case()

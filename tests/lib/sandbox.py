@@ -69,7 +69,7 @@ def kill_group(pid):
 class Env:
     """One scratch directory, with a state directory and bundles, for one job; `close` cleans up."""
 
-    def __init__(self, out, platform="ptrace"):
+    def __init__(self, out, platform="auto"):
         self.out = os.path.abspath(out)
         self.platform = platform
         os.makedirs(self.out + "/tmp", exist_ok=True)

@@ -42,7 +42,8 @@ script("fifo_and_redirections", "mkfifo p; (echo through >p) & cat p; exec 3>f; 
        "through\nto3\n1\nb\n")
 script("network_on_loopback", "(echo pong | nc -l -p 7777 >got) & sleep 0.3; echo ping | nc -w 3 127.0.0.1 7777; "
        "wait; cat got; ifconfig lo | grep -o 127.0.0.1", "pong\nping\n127.0.0.1\n")
-script("process_tools", "n=50; sleep $n & ps | grep -c '[s]leep 50'; pidof sleep | grep -c .; kill %1 2>/dev/null || kill $!; "
+script("process_tools", "n=50; sleep $n & until pidof sleep >/dev/null; do usleep 1000; done; "
+       "ps | grep -c '[s]leep 50'; pidof sleep | grep -c .; kill %1 2>/dev/null || kill $!; "
        "top -b -n1 | grep -c '[C]OMMAND'; uptime | grep -c load; free | grep -c Mem; uname -s; hostname; nproc | grep -c .",
        "1\n1\n1\n1\n1\nLinux\nguest\n1\n")
 script("set_e_and_exit_codes", "set -e; true; false; echo not reached", "", 1)

@@ -453,6 +453,12 @@ static enum switch_why report_fault(struct st_context *ctx, const struct frame *
 	return SWITCH_FAULT;
 }
 
+/* Signals of the processor: what a frame that is no call, page fault or kick can hold. */
+static bool is_trap(int32_t signo)
+{
+	return signo == SIGSEGV || signo == SIGBUS || signo == SIGFPE || signo == SIGILL || signo == SIGTRAP;
+}
+
 static enum switch_why report_signal(struct st_context *ctx, const struct frame *f)
 {
 	bool ours = in_code(f->rip, systrap_stub_restore, systrap_stub_restore_end);
@@ -467,6 +473,10 @@ static enum switch_why report_signal(struct st_context *ctx, const struct frame 
 		return f->code == SYS_BY_SECCOMP ? report_trap(ctx, f) : SWITCH_AGAIN;
 	if (f->signo == SIGSEGV && (f->code == SEGV_NOT_MAPPED || f->code == SEGV_NO_ACCESS))
 		return report_fault(ctx, f);
+	if (!is_trap(f->signo)) { /* the guest wrote the frame: the sentry's tables have no such row */
+		stub_lost(ctx, true);
+		return SWITCH_DEAD;
+	}
 	ctx->pub.signal = (struct platform_signal){ .signo = f->signo, .code = f->code };
 	if (f->code != SI_KERNEL)
 		ctx->pub.signal.addr = f->addr;

@@ -235,6 +235,41 @@ static void test_stub_page_runs(void)
 }
 #endif
 
+#ifndef SECOND_WALL
+/* A report that the guest wrote itself: its words pick no row of a table that has none for them. */
+static void test_forged_signals(void)
+{
+	static const uint8_t code[] = { 0xf4 };
+	static const int32_t signals[] = { SIGTRAP, SIGFPE, 0, -1, -100, 30, 64, 65, 200, 1 << 20, INT32_MAX, INT32_MIN };
+	enum { RIP = 176, FPSTATE = 232, SIGNO = 312, CODE_OF_SIGNAL = 320, AT = AREA_STACK + 8192 };
+
+	for (size_t i = 0; i < ARRAY_COUNT(signals); i++) {
+		struct box b = box_new(code, sizeof(code));
+		struct st_context *ctx = st_context(b.ctx);
+		int32_t one = 1;
+		uint64_t at, fpstate;
+		uint8_t *frame;
+
+		CHECK(run(&b) == SWITCH_SIGNAL); /* hlt: the thread is there */
+		frame = (uint8_t *)ctx->thread->slot->area + AT;
+		at = st_area_address(ctx->thread->slot) + AT;
+		fpstate = at + 4096;
+		memset(frame, 0, 512);
+		memcpy(frame + FPSTATE, &fpstate, 8);
+		memcpy(frame + SIGNO, &signals[i], 4);
+		memcpy(frame + CODE_OF_SIGNAL, &one, 4);
+		b.ctx->regs = (struct guest_regs){ .rip = st_stub_address(systrap_stub_reported) - 2, .rax = NR_REPORT,
+						   .rsi = at };
+		platform_regs_dirty(b.ctx);
+		if (signals[i] == SIGTRAP || signals[i] == SIGFPE)
+			CHECK(run(&b) == SWITCH_SIGNAL && b.ctx->signal.signo == signals[i]);
+		else
+			CHECK(run(&b) == SWITCH_DEAD);
+		box_free(&b);
+	}
+}
+#endif
+
 /* What the guest can see at the top of its address space: our code and arguments, never writable. */
 static void test_stub_memory(void)
 {
@@ -308,6 +343,7 @@ int main(void)
 	test_stub_page();
 #ifndef SECOND_WALL
 	test_stub_page_runs();
+	test_forged_signals();
 #endif
 	test_stub_memory();
 	test_filter_present();

@@ -1,4 +1,6 @@
 /* The tests of platform_boundary.c on the systrap backend. */
+#include "platform/systrap/systrap_priv.h"
+
 #define PLATFORM platform_systrap
 #define STUB_MAPPINGS 4 /* area, fast path, arguments, stub code */
 #include "tests/unit/platform_boundary.c"

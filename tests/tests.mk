@@ -101,7 +101,7 @@ lint:
 	@tests/run --out $(OUT) --group lint
 
 bench: all $(BENCH_BIN)
-	@tests/bench/bench --out $(OUT) $(PEERS:%=--peer %)
+	@tests/bench/bench --out $(OUT) $(PEERS:%=--peer %) $(PLATFORM:%=--platform %)
 
 .PHONY: fuzz-bins fuzz-link deps run tests unit-tests check check-built lint bench
 -include $(shell find $(T)/obj -name '*.d' 2>/dev/null)

@@ -2,12 +2,16 @@
  * Small measurements of single operations, for tests/bench/bench. `micro WHAT` prints one number:
  *   getpid stat open clock fork fault pipe: nanoseconds an operation
  *   bytes: seconds for 600,000 one-byte reads and writes; loopback: Gbit/s of a TCP connection
+ *   busy: nanoseconds of wall time a getpid when four threads do nothing else
+ *   faults: seconds to write to each page of 256 fresh MiB; cpu: seconds of a loop without calls
  *   now: the monotonic clock in seconds
  */
 #include <arpa/inet.h>
 #include <err.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <pthread.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -149,6 +153,57 @@ static double one_byte_calls(void)
 	return now() - start;
 }
 
+static void *call_getpid(void *count)
+{
+	for (long i = *(const long *)count; i > 0; i--)
+		do_getpid();
+	return NULL;
+}
+
+static double busy_getpid(void)
+{
+	enum { THREADS = 4 };
+	pthread_t threads[THREADS];
+	long count = 1000;
+
+	for (;; count *= 2) {
+		double start = now();
+		for (int i = 0; i < THREADS; i++)
+			if (pthread_create(&threads[i], NULL, call_getpid, &count))
+				errx(1, "pthread_create");
+		for (int i = 0; i < THREADS; i++)
+			pthread_join(threads[i], NULL);
+		if (now() - start >= 0.5)
+			return (now() - start) * 1e9 / (double)(THREADS * count);
+	}
+}
+
+static double fault_loop(void)
+{
+	size_t size = 256UL << 20;
+	double start = now();
+	char *map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (map == MAP_FAILED)
+		err(1, "mmap");
+	for (size_t at = 0; at < size; at += 4096)
+		map[at] = 1;
+	return now() - start;
+}
+
+static double cpu_loop(void)
+{
+	double start = now();
+	volatile uint32_t result;
+	uint32_t x = 1;
+
+	for (long i = 0; i < 200000000; i++)
+		x = x * 1664525 + 1013904223;
+	result = x;
+	(void)result;
+	return now() - start;
+}
+
 static double loopback(void)
 {
 	struct sockaddr_in addr = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
@@ -199,11 +254,17 @@ int main(int argc, char **argv)
 		printf("%.1f\n", pipe_round_trip());
 	else if (strcmp(what, "bytes") == 0)
 		printf("%.4f\n", one_byte_calls());
+	else if (strcmp(what, "busy") == 0)
+		printf("%.1f\n", busy_getpid());
+	else if (strcmp(what, "faults") == 0)
+		printf("%.4f\n", fault_loop());
+	else if (strcmp(what, "cpu") == 0)
+		printf("%.4f\n", cpu_loop());
 	else if (strcmp(what, "loopback") == 0)
 		printf("%.3f\n", loopback());
 	else if (strcmp(what, "now") == 0)
 		printf("%.6f\n", now());
 	else
-		errx(2, "usage: micro getpid|stat|open|clock|fork|fault|pipe|bytes|loopback|now");
+		errx(2, "usage: micro getpid|stat|open|clock|fork|fault|pipe|bytes|busy|faults|cpu|loopback|now");
 	return 0;
 }

@@ -7,7 +7,7 @@ import sandbox
 from cases import Skip
 
 PACKAGES = ("make,gcc,libc6-dev,git,python3,python3-venv,sqlite3,nodejs,redis-server,redis-tools,"
-            "procps,xz-utils,perl,gawk,pup,file,less")
+            "procps,xz-utils,perl,gawk,pup,file,less,sysbench")
 
 
 class Roots:
@@ -27,7 +27,7 @@ def prepare(out, with_debian):
         return Roots(busybox, None, "not asked for")
     root = os.path.abspath(out) + "/debian-root"
     why = ""
-    if not os.path.exists(root + "/.complete-1"):
+    if not os.path.exists(root + "/.complete-2"):
         why = make_debian(root)
     return Roots(busybox, None if why else root, why)
 
@@ -46,7 +46,7 @@ def make_debian(root):
         os.makedirs(root + "/" + name, exist_ok=True)
     with open(root + "/etc/hosts", "w") as f:
         f.write("127.0.0.1 localhost\n::1 localhost\n")
-    with open(root + "/.complete-1", "w"):
+    with open(root + "/.complete-2", "w"):
         pass
     return ""
 

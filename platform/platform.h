@@ -129,6 +129,10 @@ struct platform_ops {
 	bool runs_nothing;     /* no guest code: has no self-test, and is never taken by `auto` */
 	const char *hint;      /* what to look at first when the self-test fails, or NULL */
 
+	/* Optional: the device that the backend works on, opened by somebody with the right to. Takes fd. Once, before probe and
+	 * open. NULL: it needs none. */
+	void (*device_take)(int fd);
+
 	/* Optional: whether processor and host kernel have what open would not miss at once; cheap, changes nothing. 0, or
 	 * -errno with one sentence in why[why_size]. The self-test of what was opened is platform/choose's. */
 	int (*probe)(char *why, size_t why_size);
@@ -190,7 +194,7 @@ struct platform_ops {
 	size_t (*stub_pids)(struct aspace *as, int32_t *pids, size_t count);
 };
 
-extern const struct platform_ops platform_ptrace, platform_systrap, platform_null;
+extern const struct platform_ops platform_kvm, platform_ptrace, platform_systrap, platform_null;
 
 /* Full registers of a stopped guest, loaded once per stop. NULL when the stub is gone. */
 static inline struct guest_regs *platform_regs(struct pcontext *ctx)

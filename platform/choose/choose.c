@@ -13,7 +13,7 @@
 enum { TIMED_CALLS = 32, FIRST_CALL = 39, PAGE = 4096 };
 
 /* The best first. */
-static const struct platform_ops *const all[] = { &platform_systrap, &platform_ptrace, &platform_null };
+static const struct platform_ops *const all[] = { &platform_kvm, &platform_systrap, &platform_ptrace, &platform_null };
 
 size_t platform_count(void)
 {

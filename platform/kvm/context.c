@@ -154,6 +154,7 @@ int kv_fpu_set(struct pcontext *pub, const void *buf, size_t size)
 		ctx->fpu = malloc(sizeof(struct kvm_xsave));
 	if (!ctx->fpu)
 		return -ENOMEM;
+	size = MIN(size, ctx->platform->xsave_size);
 	memset(ctx->fpu, 0, sizeof(struct kvm_xsave));
 	memcpy(ctx->fpu, buf, size);
 	ctx->fpu_size = size;

@@ -29,13 +29,16 @@ static uint32_t mxcsr_mask(void)
 	return mask ? mask : 0xffbf;
 }
 
-/* Whether the guest's processor would load this image: 0 or -EINVAL. */
+/*
+ * Whether the guest's processor would load this image: 0 or -EINVAL. It may be longer than that processor's own, as the host can
+ * have components that the guest has not; these must be in their initial state.
+ */
 int kv_fpu_check(const struct kv_platform *p, const void *buf, size_t size)
 {
 	uint64_t header[XSAVE_HEADER_SIZE / 8];
 	uint32_t mxcsr;
 
-	if (size < KV_XSAVE_MIN || size > sizeof(struct kvm_xsave))
+	if (size < KV_XSAVE_MIN)
 		return -EINVAL;
 	memcpy(header, (const char *)buf + XSAVE_HEADER, sizeof(header));
 	memcpy(&mxcsr, (const char *)buf + XSAVE_MXCSR, sizeof(mxcsr));

@@ -1,6 +1,7 @@
 #include "runsc/cmd/platforms.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,7 +57,8 @@ static char *ask_sentry(struct error *err)
 {
 	AUTO(mem_free) char *path = spawn_find("runsc-sentry", err);
 	struct helper helper = { .pid_fd = -1 };
-	char number[16], *text = NULL;
+	AUTO(fd_close) int kvm_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	char number[16], kvm_number[16], *text = NULL;
 	int pair[2], failed;
 
 	if (!path)
@@ -66,7 +68,8 @@ static char *ask_sentry(struct error *err)
 		error_errno(err, failed, "cannot make a pipe");
 		return NULL;
 	}
-	struct spawn_args args = { .path = path, .fds = &pair[1], .fd_count = 1, .stderr_fd = -1, .ready_fd = pair[1],
+	int fds[] = { pair[1], kvm_fd };
+	struct spawn_args args = { .path = path, .fds = fds, .fd_count = kvm_fd >= 0 ? 2 : 1, .stderr_fd = -1, .ready_fd = pair[1],
 				   .new_user = geteuid() != 0, .as_nobody = geteuid() == 0 };
 
 	snprintf(number, sizeof(number), "%d", pair[1]);
@@ -74,6 +77,11 @@ static char *ask_sentry(struct error *err)
 	strings_add(&args.argv, "--probe-platforms");
 	strings_add(&args.argv, "--ready-fd");
 	strings_add(&args.argv, number);
+	if (kvm_fd >= 0) {
+		snprintf(kvm_number, sizeof(kvm_number), "%d", kvm_fd);
+		strings_add(&args.argv, "--kvm-fd");
+		strings_add(&args.argv, kvm_number);
+	}
 	if (!spawn_helper(&args, &helper, err)) {
 		fd_close(pair[1]);
 		pair[1] = -1;

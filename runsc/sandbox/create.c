@@ -275,7 +275,9 @@ static int run_sentry(struct creation *cr, const char *path, const struct sentry
 {
 	const struct config *config = cr->config;
 	AUTO(fd_close) int log_fd = helper_log(cr, "boot");
-	int fds[] = { cr->control_fd, p->ready, p->death, p->exit, -1 }, ret;
+	bool kvm = !strcmp(config->platform, "kvm");
+	AUTO(fd_close) int kvm_fd = kvm ? open("/dev/kvm", O_RDWR | O_CLOEXEC) : -1;
+	int fds[] = { cr->control_fd, p->ready, p->death, p->exit, -1, -1 }, ret;
 	struct spawn_args args = { .path = path,
 				   .fds = fds,
 				   .fd_count = 4,
@@ -285,12 +287,19 @@ static int run_sentry(struct creation *cr, const char *path, const struct sentry
 				   .as_nobody = !config->rootless };
 	char oom_score[16];
 
+	/* By its caller, since the sentry is nobody and sees no path. */
+	if (kvm && kvm_fd < 0)
+		return error_errno(err, errno, "platform kvm: cannot open /dev/kvm");
 	add_arg(&args.argv, "runsc-sentry", NULL);
 	add_number(&args.argv, "--control-fd", cr->control_fd);
 	add_number(&args.argv, "--ready-fd", p->ready);
 	add_number(&args.argv, "--death-fd", p->death);
 	add_number(&args.argv, "--exit-fd", p->exit);
 	add_arg(&args.argv, "--platform", config->platform);
+	if (kvm_fd >= 0) {
+		add_number(&args.argv, "--kvm-fd", kvm_fd);
+		fds[args.fd_count++] = kvm_fd;
+	}
 	add_arg(&args.argv, "--network", choose_network(cr, &args));
 	add_log_args(cr, &args.argv, log_fd);
 	if (config->strace) {

@@ -62,6 +62,8 @@ static int step_platform(struct boot *b)
 	char why[sizeof(b->why)];
 	int err = platform_choose(b->o.platform, b->memory_fd, &b->platform, &b->report, why, sizeof(why));
 
+	if (b->o.kvm_fd >= 0)
+		close(b->o.kvm_fd); /* the machine is made: no other ever is */
 	if (err < 0) {
 		snprintf(b->why, sizeof(b->why), "%s", why);
 		return err;
@@ -222,6 +224,8 @@ int main(int argc, char **argv)
 	}
 	fd = b.o.debug_log_fd >= 0 ? b.o.debug_log_fd : b.o.log_fd;
 	log_init(fd, b.o.log_format, b.o.log_level, "sentry");
+	if (b.o.kvm_fd >= 0)
+		platform_kvm.device_take(b.o.kvm_fd);
 	for (size_t i = 0; i < ARRAY_COUNT(steps); i++) {
 		log_debug("boot %zu: %s", i + 3, steps[i].name);
 		if (b.o.probe_platforms && steps[i].run == step_platform)

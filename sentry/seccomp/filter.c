@@ -11,6 +11,7 @@
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
+#include <linux/kvm.h>
 #include <linux/seccomp.h>
 #include <linux/sockios.h>
 #include <termios.h>
@@ -32,6 +33,9 @@ static const struct seccomp_rule ptrace_rules[] = {
 static const struct seccomp_rule systrap_rules[] = {
 #include "sentry/seccomp/systrap.def"
 };
+static const struct seccomp_rule kvm_rules[] = {
+#include "sentry/seccomp/kvm.def"
+};
 #undef RULE
 #undef REFUSE
 
@@ -48,6 +52,8 @@ static size_t choose(const struct filter_options *o, struct seccomp_set sets[SET
 		sets[count++] = (struct seccomp_set){ ptrace_rules, ARRAY_COUNT(ptrace_rules) };
 	if (strcmp(o->platform, "systrap") == 0)
 		sets[count++] = (struct seccomp_set){ systrap_rules, ARRAY_COUNT(systrap_rules) };
+	if (strcmp(o->platform, "kvm") == 0)
+		sets[count++] = (struct seccomp_set){ kvm_rules, ARRAY_COUNT(kvm_rules) };
 	return count;
 }
 

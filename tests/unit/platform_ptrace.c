@@ -428,6 +428,10 @@ int main(int argc, char **argv)
 	char why[256] = "";
 
 	if (ops->probe && ops->probe(why, sizeof(why)) < 0) {
+		if (ops->device_take) { /* hosts may lack the device */
+			printf("SKIP all %s\n0 passed, 0 failed, 1 skipped\n", why);
+			return 0;
+		}
 		printf("%s\n0 passed, 1 failed\n", why);
 		return 1;
 	}

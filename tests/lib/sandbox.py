@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 CAPABILITIES = (
@@ -192,6 +193,32 @@ def processes_naming(path):
                 found[pid] = "child of %d" % parent
                 changed = True
     return sorted(found.items())
+
+
+def privileges_below(path):
+    """What the processes found by processes_naming(path) are: sorted (executable, fields of status that say what
+    they may do), without their number."""
+    found = []
+    for pid, _ in processes_naming(path):
+        try:
+            with open("/proc/%d/status" % pid) as f:
+                fields = dict(line.rstrip().split(":\t", 1) for line in f if ":\t" in line)
+            exe = os.readlink("/proc/%d/exe" % pid)
+        except OSError:
+            continue
+        found.append((os.path.basename(exe), *(fields.get(name, "") for name in (
+            "Uid", "Gid", "Groups", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp"))))
+    return sorted(found)
+
+
+def until_same(look, wanted, seconds=10):
+    """What look() gives, when it is `wanted` or the time is over."""
+    end = time.monotonic() + seconds
+    while True:
+        seen = look()
+        if seen == wanted or time.monotonic() > end:
+            return seen
+        time.sleep(0.1)
 
 
 def processes_running(directory):

@@ -261,7 +261,6 @@ report_call:
 systrap_stub_reported:
 systrap_stub_restore:
 	mov	%rax, %rbx
-	lea	AREA_FPU(%rbx), %rsp		/* off the signal stack: kicks that come now do not add up there */
 	pushq	$2				/* no NT, which iretq would not forgive, no DF, no AC */
 	popfq
 	mov	$-1, %eax

@@ -55,6 +55,7 @@ static void put_locked(struct st_aspace *as)
 		kill(as->mapper, SIGKILL); /* the host reaps it: SIGCHLD is ignored */
 	mutex_unlock(&as->mu);
 	st_areas_free(p, &as->areas);
+	st_sites_free(as);
 	st_args_free(p, as->slot);
 	mutex_fini(&as->mu);
 	free(as->op);
@@ -86,10 +87,10 @@ static bool op_continues(const struct aspace_op *a, const struct aspace_op *b)
 }
 
 /*
- * Appends changes. Without memory for them everything is dropped instead, which is always allowed: the
- * guest faults its pages in again.
+ * Appends changes; as->mu is held. Without memory for them everything is dropped instead, which is always allowed:
+ * the guest faults its pages in again.
  */
-static void queue_locked(struct st_aspace *as, const struct aspace_op *op, size_t count)
+void st_aspace_queue(struct st_aspace *as, const struct aspace_op *op, size_t count)
 {
 	if (as->op_room - as->op_count < count) {
 		size_t room = MAX(as->op_room * 2, as->op_count + count + 16);
@@ -100,6 +101,7 @@ static void queue_locked(struct st_aspace *as, const struct aspace_op *op, size_
 			as->op[0] = (struct aspace_op){ .kind = ASPACE_UNMAP,
 							.addr = STUB_GUEST_MIN,
 							.size = STUB_GUEST_MAX - STUB_GUEST_MIN };
+			st_sites_forget(as);
 			atomic_store(&as->pending, 1);
 			return;
 		}
@@ -118,6 +120,7 @@ static void queue_locked(struct st_aspace *as, const struct aspace_op *op, size_
 static void clear_locked(struct st_aspace *as)
 {
 	as->op_count = 0;
+	st_sites_drained(as);
 	if (as->op_room > 4096) {
 		struct aspace_op *less = reallocarray(as->op, 16, sizeof(*less));
 
@@ -174,6 +177,7 @@ static int recover(struct st_aspace *as, int cpu, const struct aspace_op *op)
 			return r < 0 ? r : 0;
 	}
 	r = run_one(as, cpu, encode_unmap(STUB_GUEST_MIN, STUB_GUEST_MAX - STUB_GUEST_MIN));
+	st_sites_lost(as, (size_t)(op - as->op));
 	if (r == 1 && op->kind == ASPACE_MAP)
 		r = run_one(as, cpu, encode(op));
 	return r < 0 ? r : 0;
@@ -247,17 +251,22 @@ static void kill_locked(struct st_aspace *as)
 		st_wait_fd(-1, 1); /* until each task thread has seen its stub dead */
 }
 
+/* Has the queue applied when somebody runs who would not do it on entering. as->mu is held. */
+void st_aspace_apply(struct st_aspace *as, int cpu)
+{
+	if (atomic_load(&as->running) > 0 && drain_locked(as, cpu) < 0)
+		kill_locked(as);
+}
+
 /* platform_ops.aspace_update: queued when nobody runs, else applied at once. */
 void st_aspace_update(struct aspace *pub, struct pcontext *self, const struct aspace_op *op, size_t count)
 {
 	struct st_aspace *as = st_aspace(pub);
 
 	GUARD(mutex, &as->mu);
-	queue_locked(as, op, count);
-	if (atomic_load(&as->running) == 0)
-		return;
-	if (drain_locked(as, self ? st_context(self)->pair.cpu : st_cpu_here()) < 0)
-		kill_locked(as);
+	st_sites_changed(as, op, count);
+	st_aspace_queue(as, op, count);
+	st_aspace_apply(as, self ? st_context(self)->pair.cpu : st_cpu_here());
 }
 
 /* platform_ops.aspace_reserve: a thread that waits for its context. 0, -ENOMEM, -ESRCH, -EAGAIN. */
@@ -316,7 +325,7 @@ bool st_aspace_inherit(struct st_aspace *as, struct st_context *ctx)
 		goto no;
 	mutex_lock(&as->mu);
 	if (as->mapper || as->broken || !list_empty(&as->spare) ||
-	    run_one(old, ctx->pair.cpu, encode_unmap(STUB_GUEST_MIN, STUB_GUEST_MAX - STUB_GUEST_MIN)) != 1) {
+	    run_one(old, ctx->pair.cpu, encode_unmap(STUB_SITES, STUB_GUEST_MAX - STUB_SITES)) != 1) {
 		mutex_unlock(&as->mu);
 		goto no;
 	}

@@ -80,13 +80,15 @@ static void kick(pid_t pid)
 		syscall(SYS_tgkill, pid, pid, ST_KICK_SIGNAL);
 }
 
-/* platform_ops.context_interrupt */
+/*
+ * platform_ops.context_interrupt. One kick until the task thread has taken the interrupt: while that does not run, each
+ * kick is one more frame on the signal stack.
+ */
 void st_context_interrupt(struct pcontext *pub)
 {
 	struct st_context *ctx = st_context(pub);
 
-	atomic_store(&pub->interrupted, 1);
-	if (atomic_load(&ctx->in_guest))
+	if (!atomic_exchange(&pub->interrupted, 1) && atomic_load(&ctx->in_guest))
 		kick(atomic_load(&ctx->pid));
 }
 
@@ -226,6 +228,7 @@ static int next_event(struct st_context *ctx, struct seccomp_notif *n, struct fr
 	if (fpu_from_frame(ctx, f) < 0)
 		return stub_lost(ctx, true);
 	regs_from_frame(&ctx->pub.regs, f);
+	st_sites_canonical(ctx->as, &ctx->pub.regs);
 	if (ctx->stepping)
 		ctx->pub.regs.eflags &= ~(uint64_t)TRAP_FLAG;
 	return 0;
@@ -399,6 +402,7 @@ static int resume(struct st_context *ctx)
 	if (ctx->step)
 		r.eflags |= TRAP_FLAG;
 	ctx->stepping = ctx->step;
+	st_sites_redirect(ctx->as, &r);
 	if (restore(ctx, &r) < 0)
 		return -ESRCH;
 	pub->regs_valid = pub->regs_dirty = false;
@@ -414,10 +418,12 @@ static enum switch_why report_call(struct st_context *ctx, const struct seccomp_
 
 	sc->nr = n->data.nr;
 	memcpy(sc->arg, n->data.args, sizeof(sc->arg));
-	sc->ip = n->data.instruction_pointer;
+	sc->ip = st_sites_ip(ctx->as, n->data.instruction_pointer);
 	sc->sp = 0;
 	sc->audit_arch = n->data.arch;
 	sc->vsyscall = false;
+	if (sc->ip == n->data.instruction_pointer && sc->audit_arch == AUDIT_ARCH_X86_64)
+		st_sites_count(ctx);
 	return SWITCH_SYSCALL;
 }
 
@@ -471,6 +477,8 @@ static enum switch_why report_signal(struct st_context *ctx, const struct frame 
 	}
 	if (f->signo == SIGSYS)
 		return f->code == SYS_BY_SECCOMP ? report_trap(ctx, f) : SWITCH_AGAIN;
+	if (st_sites_trap(ctx, f->signo, f->code, f->rip))
+		return SWITCH_AGAIN;
 	if (f->signo == SIGSEGV && (f->code == SEGV_NOT_MAPPED || f->code == SEGV_NO_ACCESS))
 		return report_fault(ctx, f);
 	if (!is_trap(f->signo)) { /* the guest wrote the frame: the sentry's tables have no such row */
@@ -491,6 +499,7 @@ static enum switch_why run(struct st_context *ctx, struct st_aspace *as)
 	struct frame f __attribute__((uninitialized)); /* read when a report filled it */
 	bool alive;
 
+	ctx->sites_generation = st_sites_generation(as);
 	if (st_aspace_enter(as, ctx) < 0)
 		return SWITCH_DEAD;
 	st_cpu_enter(&ctx->pair, atomic_load_explicit(&ctx->pid, memory_order_relaxed));

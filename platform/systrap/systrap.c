@@ -45,6 +45,7 @@ static void st_close(struct platform *platform)
 		close(p->args_fd);
 	if (p->area_fd >= 0)
 		close(p->area_fd);
+	st_sites_close(p);
 	mutex_fini(&p->mu);
 	mutex_fini(&p->birth_mu);
 	mutex_fini(&p->zygote_mu);
@@ -82,7 +83,9 @@ static int st_open(int memory_fd, struct platform **ret_platform)
 	st_cpu_open();
 	/* The host reaps stubs: nobody waits for them. */
 	signal(SIGCHLD, SIG_IGN);
-	err = p->code_fd < 0 || p->args_fd < 0 || p->area_fd < 0 ? -errno : st_zygote_start(p);
+	err = p->code_fd < 0 || p->args_fd < 0 || p->area_fd < 0 ? -errno : st_sites_open(p);
+	if (err == 0)
+		err = st_zygote_start(p);
 	if (err < 0) {
 		st_close(&p->pub);
 		return err;
@@ -117,6 +120,7 @@ const struct platform_ops platform_systrap = {
 	.aspace_free = st_aspace_free,
 	.aspace_update = st_aspace_update,
 	.aspace_reserve = st_aspace_reserve,
+	.site_rewrite = st_site_rewrite,
 	.context_new = st_context_new,
 	.context_free = st_context_free,
 	.context_switch = st_context_switch,

@@ -11,6 +11,7 @@
 #include "platform/base/mutex.h"
 #include "platform/platform.h"
 #include "platform/systrap/cpu.h"
+#include "platform/systrap/sites.h"
 #include "platform/systrap/stub_layout.h"
 
 #define ST_VSYSCALL_PAGE 0xffffffffff600000ull
@@ -113,6 +114,7 @@ struct stub_thread {
 struct st_platform {
 	struct platform pub;
 	int code_fd, args_fd, area_fd; /* const */
+	struct sites_pool *sites;      /* const */
 	bool poll_first;               /* const: RECV of a dead thread's listener never returns here */
 	pid_t zygote;                  /* const */
 	struct stub_req *req;          /* protected by zygote_mu */
@@ -138,6 +140,7 @@ struct st_aspace {
 	struct list_node areas;      /* free area_slot that are this space's */
 	struct aspace_op *op;        /* changes not yet applied */
 	size_t op_count, op_room;
+	struct sites *_Atomic sites; /* NULL before the first site is rewritten; const then */
 	uint32_t refs;               /* the owner's, and one for each context */
 	_Atomic uint32_t running;    /* contexts in guest code */
 	_Atomic uint32_t pending;    /* op_count != 0 */
@@ -166,6 +169,8 @@ struct st_context {
 	int64_t result;
 	void *fpu;
 	size_t fpu_size;
+	uint32_t sites_generation;    /* when it began to run */
+	struct site_heat heat[HEAT_SETS][HEAT_WAYS];
 };
 
 extern const char systrap_fast_page_start[], systrap_fast_entry[], systrap_fast_page_end[];
@@ -226,6 +231,8 @@ int st_fpu_check(const void *buf, size_t size);
 int st_aspace_new(struct platform *platform, struct aspace **ret_as);
 void st_aspace_free(struct aspace *as);
 void st_aspace_update(struct aspace *as, struct pcontext *self, const struct aspace_op *op, size_t count);
+void st_aspace_queue(struct st_aspace *as, const struct aspace_op *op, size_t count);
+void st_aspace_apply(struct st_aspace *as, int cpu);
 int st_aspace_reserve(struct aspace *as, struct pcontext *self);
 size_t st_aspace_stub_pids(struct aspace *as, int32_t *pids, size_t count);
 int st_aspace_enter(struct st_aspace *as, struct st_context *ctx);

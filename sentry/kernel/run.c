@@ -134,8 +134,20 @@ static enum run_state run_app(struct task *t)
 	return RUN_EXIT;
 }
 
+/* The platform counted many calls from one place. Not for a program that is traced. */
+static void rewrite_site(struct task *t)
+{
+	uint64_t ip = t->ctx->hot_ip;
+
+	t->ctx->hot_ip = 0;
+	if (!t->tracer)
+		(void)!mm_rewrite_site(t->mm, t->ctx, ip);
+}
+
 static enum run_state run_syscall(struct task *t)
 {
+	if (unlikely(t->ctx->hot_ip))
+		rewrite_site(t);
 	t->syscall_nr = t->ctx->syscall.nr;
 	t->in_syscall = true;
 	if (unlikely(t->tracer) && ptrace_syscall_entry(t)) {

@@ -371,7 +371,8 @@ static int dont_need(struct mm *mm, struct vma *v, uint64_t start, uint64_t end)
 		next = pma_next(p);
 		if (!(p->flags & PMA_OWNED))
 			continue;
-		if (!v->mappable && memfile_exclusive_prefix(main_memfile, p->offset, size, true) == size)
+		/* code: the platform may show it rewritten, and must hear of the change */
+		if (!v->mappable && !(p->prot & PROT_EXEC) && memfile_exclusive_prefix(main_memfile, p->offset, size, true) == size)
 			memfile_punch(main_memfile, p->offset, size);
 		else
 			pma_drop_range(mm, p->start, p->end);

@@ -77,6 +77,11 @@ uint64_t mm_task_size(void)
 	return mm_platform_ops->max_addr;
 }
 
+uint64_t mm_min_addr(void)
+{
+	return mm_platform_ops->min_addr;
+}
+
 void mm_set_self(struct pcontext *self)
 {
 	mm_self = self;

@@ -30,6 +30,8 @@ int mm_init(struct platform *platform, struct memfile *mf);
 
 /* First address behind what a guest may map. */
 uint64_t mm_task_size(void);
+/* The lowest address that a guest may map. */
+uint64_t mm_min_addr(void);
 
 NODISCARD int mm_new(struct mm **ret_mm);
 struct mm *mm_get(struct mm *mm);
@@ -109,6 +111,10 @@ int mm_for_each_vma(struct mm *mm, uint64_t addr, bool want_smaps, int (*fn)(con
 /* Writes into mm as a debugger does (ptrace(2), /proc/PID/mem): also where the program itself may not write,
  * if the mapping is private. Returns bytes written, or -EFAULT. Any thread that holds a reference. */
 NODISCARD int64_t mm_write_forced(struct mm *mm, uint64_t addr, const void *src, size_t size);
+
+/* Lets the platform make the call in front of ip cheaper, which self's thread waits in: see platform.h, site_rewrite. Debuggers
+ * and system calls read the original bytes as ever. 0 or -errno: the call works as before. */
+int mm_rewrite_site(struct mm *mm, struct pcontext *self, uint64_t ip);
 
 /* Sandbox-wide usage in bytes by kind, and the limit (0: none). */
 struct memory_usage { uint64_t anon, tmpfs, pipe, total, peak, limit; };

@@ -12,6 +12,7 @@
 #include "sentry/core/random.h"
 #include "sentry/fs/proc/proc_priv.h"
 #include "sentry/kernel/version.h"
+#include "sentry/mm/mm.h"
 
 struct sysctl {
 	const char *dir, *name;
@@ -155,12 +156,22 @@ static int boot_id_show(struct simple_inode *s, struct file *f, struct seq *q)
 	return 0;
 }
 
+/* Fixed: what lies below is the platform's. */
+static int mmap_min_addr_show(struct simple_inode *s, struct file *f, struct seq *q)
+{
+	(void)s;
+	(void)f;
+	seq_printf(q, "%llu\n", (unsigned long long)mm_min_addr());
+	return 0;
+}
+
 static const struct simple_ops text_ops = { .name = "sysctl text", .show = text_show };
 static const struct simple_ops int_ops = { .name = "sysctl int", .show = int_show, .store = int_store };
 static const struct simple_ops hostname_ops = { .name = "hostname", .show = hostname_show, .store = hostname_store };
 static const struct simple_ops domainname_ops = { .name = "domainname", .show = domainname_show, .store = domainname_store };
 static const struct simple_ops boot_id_ops = { .name = "boot_id", .show = boot_id_show };
 static const struct simple_ops uuid_ops = { .name = "uuid", .show = uuid_show };
+static const struct simple_ops mmap_min_addr_ops = { .name = "mmap_min_addr", .show = mmap_min_addr_show };
 
 static struct sysctl table[] = {
 #define SYSCTL_DIR(d) { .dir = #d },

@@ -1,0 +1,183 @@
+/*
+ * Which system call sites can be rewritten, and what stands there afterwards: functions over the bytes of one page, which
+ * come from a hostile guest. A mistake here breaks the guest's own program, and nothing else.
+ */
+#include <capstone/capstone.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "platform/base/compiler.h"
+#include "platform/systrap/sites.h"
+
+enum {
+	MOV_SIZE = 5,
+	LOOK_BACK = 48,  /* bytes before a `mov` from which it is decoded */
+	AGREE_FACTOR = 4, /* so many times more decodings must find it than not */
+};
+
+struct site_decoder {
+	csh handle;
+	cs_insn *insn;
+};
+
+/* NULL: no memory. The caller serialises the use of one decoder. */
+struct site_decoder *st_decoder_new(void)
+{
+	struct site_decoder *d = calloc(1, sizeof(*d));
+
+	if (!d)
+		return NULL;
+	if (cs_open(CS_ARCH_X86, CS_MODE_64, &d->handle) != CS_ERR_OK) {
+		free(d);
+		return NULL;
+	}
+	d->insn = cs_malloc(d->handle);
+	if (!d->insn) {
+		st_decoder_free(d);
+		return NULL;
+	}
+	return d;
+}
+
+/* NULL is fine. */
+void st_decoder_free(struct site_decoder *d)
+{
+	if (!d)
+		return;
+	if (d->insn)
+		cs_free(d->insn, 1);
+	cs_close(&d->handle);
+	free(d);
+}
+
+/* Size of the instruction at offset at of the page, 0 for none; *ret_id says which it is. */
+static size_t insn_size(struct site_decoder *d, const uint8_t *page, size_t at, unsigned int *ret_id)
+{
+	const uint8_t *code = page + at;
+	size_t left = SITE_PAGE - at;
+	uint64_t address = at;
+
+	if (!left || !cs_disasm_iter(d->handle, &code, &left, &address, d->insn))
+		return 0;
+	if (ret_id)
+		*ret_id = d->insn->id;
+	return d->insn->size;
+}
+
+/*
+ * Whether an instruction begins at offset at, which no flow of control proves: x86 code decoded from a wrong
+ * start soon falls into step, so most of the decodings from the bytes before must meet it, and few may jump over
+ * it to the system call behind it (as those of `mov $nr, %r8d; syscall` do).
+ */
+static bool begins_at(struct site_decoder *d, const uint8_t *page, size_t at, size_t call)
+{
+	size_t from = at > LOOK_BACK ? at - LOOK_BACK : 0, yes = 0, no = 0;
+	uint8_t size[LOOK_BACK + MOV_SIZE];
+
+	for (size_t i = from; i < call; i++)
+		size[i - from] = (uint8_t)insn_size(d, page, i, NULL);
+	for (size_t i = from; i < at; i++) {
+		size_t next = i;
+
+		while (next < at && size[next - from])
+			next += size[next - from];
+		if (next == at) {
+			yes++;
+			continue;
+		}
+		while (next < call && size[next - from])
+			next += size[next - from];
+		no += next == call;
+	}
+	return yes > AGREE_FACTOR * no;
+}
+
+/*
+ * Looks at the system call that ends at offset behind of the page; nr is its number as it was made. Returns whether it can
+ * be rewritten, and how.
+ */
+bool st_site_decode(struct site_decoder *d, const uint8_t *page, size_t behind, uint64_t nr,
+		    struct site_shape *ret_shape)
+{
+	size_t call = behind - SITE_CALL, left = SITE_PAGE - behind, tail = 0;
+	struct site_shape shape = { .kind = SITE_NONE };
+	const uint8_t *p = page + behind;
+	unsigned int id;
+	uint32_t imm;
+
+	if (behind < SITE_CALL || behind > SITE_PAGE || page[call] != 0x0f || page[call + 1] != 0x05)
+		return false;
+	if (left >= 6 && p[0] == 0x48 && p[1] == 0x3d)
+		tail = 6;
+	else if (left >= 5 && p[0] == 0x3d)
+		tail = 5;
+	if (tail && insn_size(d, page, behind, &id) == tail && id == X86_INS_CMP) {
+		shape.kind = SITE_CMP;
+		shape.start = (uint16_t)call;
+		shape.size = (uint8_t)(SITE_CALL + tail);
+	} else if (call >= MOV_SIZE && page[call - MOV_SIZE] == 0xb8) {
+		memcpy(&imm, page + call - MOV_SIZE + 1, sizeof(imm));
+		if (imm != nr || !begins_at(d, page, call - MOV_SIZE, call))
+			return false;
+		shape.kind = SITE_MOV;
+		shape.start = (uint16_t)(call - MOV_SIZE);
+		shape.size = MOV_SIZE + SITE_CALL;
+	}
+	if (shape.kind == SITE_NONE)
+		return false;
+	memcpy(shape.bytes, page + shape.start, shape.size);
+	*ret_shape = shape;
+	return true;
+}
+
+/*
+ * Puts the jump into the page: `jmp *slot`, with the form of the address that has no register at all, and which of its
+ * four spellings is chosen so that the byte where a cmp was is `in`. The highest bytes of slot are 06 00 where a syscall was.
+ */
+void st_site_write(const struct site_shape *shape, uint32_t slot, uint8_t *page)
+{
+	uint8_t jump[SITE_JUMP] = { 0xff, 0x24, 0xe5 };
+
+	memcpy(jump + 3, &slot, sizeof(slot));
+	memcpy(page + shape->start, jump, sizeof(jump));
+}
+
+static void put(uint8_t *to, const void *bytes, size_t size)
+{
+	memcpy(to, bytes, size);
+}
+
+/* An instruction that ends with the distance from its end to target, an offset in the same trampoline. */
+static void put_relative(uint8_t *to, size_t at, const char *opcode, size_t size, size_t target)
+{
+	int32_t distance = (int32_t)target - (int32_t)(at + size + sizeof(distance));
+
+	put(to + at, opcode, size);
+	put(to + at + size, &distance, sizeof(distance));
+}
+
+/*
+ * Writes the trampoline of a site in the page at page_addr; it will be seen at address at. entry: the fast path's, or 0. To
+ * it, rax is the number and rcx the address behind the trampoline's own system call; it goes there with the result in
+ * rax, or to that call, two bytes before.
+ */
+void st_trampoline_write(const struct site_shape *shape, uint64_t page_addr, uint64_t at, uint64_t entry, uint8_t *to)
+{
+	const size_t tail = shape->kind == SITE_CMP ? (size_t)(shape->size - SITE_CALL) : 0;
+	const uint64_t slot = at + (shape->kind == SITE_MOV ? TRAMP_MOV : TRAMP_LEA);
+	const uint64_t back = page_addr + shape->start + shape->size;
+
+	memset(to, 0xcc, TRAMP_SIZE);
+	if (!entry)
+		entry = at + TRAMP_SYSCALL;
+	if (shape->kind == SITE_MOV)
+		put(to + TRAMP_MOV, shape->bytes, MOV_SIZE);
+	put_relative(to, TRAMP_LEA, "\x48\x8d\x0d", 3, TRAMP_BEHIND);
+	put_relative(to, TRAMP_JUMP, "\xff\x25", 2, TRAMP_ENTRY);
+	put(to + TRAMP_SYSCALL, "\x0f\x05", SITE_CALL);
+	put(to + TRAMP_BEHIND, shape->bytes + SITE_CALL, tail);
+	put_relative(to, TRAMP_BEHIND + tail, "\xff\x25", 2, TRAMP_BACK);
+	put(to + TRAMP_BACK, &back, sizeof(back));
+	put(to + TRAMP_ENTRY, &entry, sizeof(entry));
+	put(to + TRAMP_SLOT, &slot, sizeof(slot));
+}

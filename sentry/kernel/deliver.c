@@ -214,6 +214,10 @@ enum run_state run_interrupt(struct task *t)
 		return RUN_EXIT;
 	case STEP_HANDLER:
 		call_handler(t, &act, &info);
+		if (t->tracer && ptrace_handler_stop(t)) {
+			t->ptrace_next = RUN_INTERRUPT;
+			return RUN_PTRACE_STOP;
+		}
 		break;
 	case STEP_NEXT:
 		break;

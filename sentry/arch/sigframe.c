@@ -66,6 +66,25 @@ _Static_assert(sizeof(struct fx_sw) == 48, "struct _fpx_sw_bytes");
 static uint64_t xcr0_bits;
 static uint32_t xsave_size;
 
+/*
+ * What Linux gives to those who ask by arch_prctl(ARCH_REQ_XCOMP_PERM): tile data, 8 KiB that would not fit on the signal
+ * stacks of old programs. Nobody has asked the host for it, so instructions that use it end in SIGILL there,
+ * and the guest is a machine whose kernel does not know it: no frame has room for it, and permission is refused.
+ */
+#define FEATURES_BY_PERMISSION (1ull << 18)
+
+/* The end of the last component of features in an image of the standard form. */
+static uint32_t image_size(uint64_t features)
+{
+	uint32_t size = FXSAVE_SIZE + XSAVE_HEADER, a, b, c, d;
+
+	for (uint32_t i = 2; i < 63; i++) {
+		if ((features >> i & 1) && __get_cpuid_count(13, i, &a, &b, &c, &d))
+			size = MAX(size, b + a);
+	}
+	return size;
+}
+
 /* Asked once, before main: cpuid costs a virtual machine exit. */
 __attribute__((constructor)) static void read_features(void)
 {
@@ -76,12 +95,11 @@ __attribute__((constructor)) static void read_features(void)
 	if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE))
 		return;
 	__asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
-	xcr0_bits = (uint64_t)hi << 32 | lo;
-	if (__get_cpuid_count(13, 0, &a, &b, &c, &d))
-		xsave_size = MAX(b, xsave_size);
+	xcr0_bits = ((uint64_t)hi << 32 | lo) & ~FEATURES_BY_PERMISSION;
+	xsave_size = image_size(xcr0_bits);
 }
 
-/* User state components that this processor saves (XCR0). */
+/* User state components that the guest has. */
 static uint64_t xcr0(void)
 {
 	return xcr0_bits;
@@ -90,6 +108,16 @@ static uint64_t xcr0(void)
 static uint32_t xstate_size(void)
 {
 	return xsave_size;
+}
+
+uint64_t arch_fpu_features(void)
+{
+	return xcr0();
+}
+
+size_t arch_fpu_size(void)
+{
+	return xstate_size();
 }
 
 size_t arch_min_sigstack(void)

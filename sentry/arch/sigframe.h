@@ -52,6 +52,10 @@ void arch_regs_exec(struct guest_regs *regs, uint64_t entry, uint64_t sp);
 bool arch_on_altstack(const struct arch_altstack *a, uint64_t sp);
 /* Makes debugger-given registers harmless: segments and privileged flags. */
 void arch_regs_sanitise(struct guest_regs *regs);
+/* Components of the FPU state that the guest has, as bits of XCR0, and the size of an image of them. A
+ * platform's image may be larger: what is behind belongs to components that the guest does not have. */
+uint64_t arch_fpu_features(void);
+size_t arch_fpu_size(void);
 /* The FPU image after exec: for handlers too. Returns its size; buf of at least 1024 bytes. */
 size_t arch_fpu_initial(uint8_t *buf, size_t size);
 /* Makes an image harmless of which a debugger gave the first given bytes; features that are not the

@@ -63,7 +63,7 @@ static void call_handler(struct task *t, const struct guest_sigaction *act,
 					     info->fault.addr };
 	fpu_size = t->ctx->ops->fpu_get(t->ctx, fpu, sizeof(fpu));
 	s.fpu = fpu;
-	s.fpu_size = fpu_size > 0 ? (size_t)fpu_size : 0;
+	s.fpu_size = fpu_size > 0 ? MIN((size_t)fpu_size, arch_fpu_size()) : 0;
 	platform_regs_dirty(t->ctx);
 	if (arch_signal_frame(task_umem(t), &s, regs) < 0) {
 		struct guest_siginfo segv = siginfo_kernel(SIGSEGV);
@@ -214,6 +214,10 @@ enum run_state run_interrupt(struct task *t)
 		return RUN_EXIT;
 	case STEP_HANDLER:
 		call_handler(t, &act, &info);
+		if (t->tracer && ptrace_handler_stop(t)) {
+			t->ptrace_next = RUN_INTERRUPT;
+			return RUN_PTRACE_STOP;
+		}
 		break;
 	case STEP_NEXT:
 		break;

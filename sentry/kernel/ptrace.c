@@ -143,6 +143,28 @@ void ptrace_signal_stop(struct task *t, const struct guest_siginfo *info)
 	prepare(t, STOP_SIGNAL, (uint32_t)info->signo, info);
 }
 
+void ptrace_step_over_call(struct task *t)
+{
+	struct guest_siginfo info = { .signo = SIGTRAP, .code = TRAP_BRKPT };
+	const struct guest_regs *regs;
+
+	if (!t->ptrace || !t->ptrace->step)
+		return;
+	regs = platform_regs(t->ctx);
+	if (!regs)
+		return;
+	info.fault.addr = regs->rip;
+	signal_force(t, &info);
+}
+
+bool ptrace_handler_stop(struct task *t)
+{
+	if (!t->ptrace || !t->ptrace->step)
+		return false;
+	prepare_trap(t, STOP_EVENT, SIGTRAP);
+	return true;
+}
+
 void ptrace_group_stop(struct task *t)
 {
 	struct ptrace_state *ps = t->ptrace;

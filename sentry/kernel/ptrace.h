@@ -62,6 +62,11 @@ void ptrace_signal_stop(struct task *t, const struct guest_siginfo *info);
 bool ptrace_injected(struct task *t, struct guest_siginfo *ret_info);
 /* SIGTRAP after exec of a task traced without PTRACE_O_TRACEEXEC. */
 void ptrace_exec_trap(struct task *t);
+/* A system call is done and the tracer is stepping: SIGTRAP before the next instruction, as the processor gives none
+ * for a call. Task thread, without locks. */
+void ptrace_step_over_call(struct task *t);
+/* A handler was set up and the tracer is stepping: prepares the stop before its first instruction. */
+bool ptrace_handler_stop(struct task *t);
 /* Group stop of a traced task: prepares the stop. */
 void ptrace_group_stop(struct task *t);
 

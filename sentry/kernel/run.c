@@ -183,6 +183,12 @@ static enum run_state run_syscall_do(struct task *t)
 		t->result = syscall_dispatch(t, t->syscall_nr, sc->arg);
 	else
 		t->result = -ENOSYS;
+	if (unlikely(sc->vsyscall && t->result == -EFAULT)) {
+		/* The vsyscall page is code to the guest: it faults where a call would refuse. */
+		struct guest_siginfo segv = siginfo_kernel(SIGSEGV);
+
+		signal_force(t, &segv);
+	}
 	return RUN_SYSCALL_EXIT;
 }
 
@@ -209,6 +215,8 @@ static enum run_state run_syscall_exit(struct task *t)
 		t->interrupt = true;
 	if (unlikely(t->restore_mask) && r != -EINTR && !is_restart(r) && r != -EJUSTRETURN)
 		signal_mask_restore(t);
+	if (unlikely(t->tracer))
+		ptrace_step_over_call(t);
 	if (unlikely(t->tracer) && ptrace_syscall_exit(t)) {
 		t->ptrace_next = t->vfork_waiting ? RUN_VFORK_WAIT : RUN_INTERRUPT;
 		return RUN_PTRACE_STOP;

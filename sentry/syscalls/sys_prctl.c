@@ -3,12 +3,14 @@
 #include <linux/prctl.h>
 #include <string.h>
 
+#include "sentry/arch/sigframe.h"
 #include "sentry/kernel/container.h"
 #include "sentry/kernel/seccomp.h"
 #include "sentry/mm/mm.h"
 #include "sentry/syscalls/prctl_priv.h"
 #include "sentry/syscalls/syscalls.h"
 
+#define XFEATURE_TILE_DATA 18
 #define CAP_LAST 40
 #define CAP_SETPCAP 8
 #define CAP_SYS_RESOURCE 24
@@ -327,10 +329,11 @@ int64_t sys_prctl(struct task *t, arg_int_t option, arg_ulong_t arg2, arg_ulong_
 	}
 }
 
-/* arch_prctl(2): the segment bases */
+/* arch_prctl(2): the segment bases, components of the FPU state */
 int64_t sys_arch_prctl(struct task *t, arg_int_t option, arg_ulong_t arg2)
 {
 	struct guest_regs *regs = platform_regs(t->ctx);
+	uint64_t features;
 
 	if (!regs)
 		return -ESRCH;
@@ -350,6 +353,12 @@ int64_t sys_arch_prctl(struct task *t, arg_int_t option, arg_ulong_t arg2)
 		return 1;
 	case ARCH_SET_CPUID:
 		return -ENODEV;
+	case ARCH_GET_XCOMP_SUPP:
+	case ARCH_GET_XCOMP_PERM:
+		features = arch_fpu_features();
+		return copy_out_struct(task_umem(t), UADDR(arg2), &features);
+	case ARCH_REQ_XCOMP_PERM: /* there is nothing to be had by asking: see sentry/arch */
+		return arg2 > XFEATURE_TILE_DATA ? -EINVAL : -EOPNOTSUPP;
 	default:
 		return -EINVAL;
 	}

@@ -16,6 +16,7 @@
 
 #define FPU_MAX 16384
 #define FXSAVE_SIZE 512
+#define FPU_SOFTWARE 464 /* 48 bytes of the image for the kernel's use */
 #define PTRACE_O_KNOWN (0xffu | PTRACE_O_EXITKILL)
 
 static int64_t traceme(struct task *t)
@@ -89,6 +90,10 @@ static int64_t fpu_io(struct task *t, struct task *target, bool write, uaddr_t a
 	mutex_unlock(&taskset_mu);
 	r = have < 0 ? have : 0;
 	if (r == 0) {
+		uint64_t features = arch_fpu_features();
+
+		have = MIN(have, (int64_t)arch_fpu_size());
+		memcpy(buf + FPU_SOFTWARE, &features, sizeof(features)); /* for debuggers, as Linux does */
 		*ret_size = MIN(size, (uint64_t)have);
 		r = write ? copy_in(task_umem(t), buf, addr, *ret_size) : copy_out(task_umem(t),
 			addr, buf, *ret_size);
@@ -136,8 +141,13 @@ static int64_t regset(struct task *t, struct task *target, uint64_t type, uint64
 		if (r == 0 && write)
 			r = set_regs(target, &regs);
 		break;
-	case NT_FPREGSET:
 	case NT_X86_XSTATE:
+		if (iov.size % 8)
+			return -EINVAL;
+		if (write && iov.size < arch_fpu_size())
+			return -EFAULT;
+		__attribute__((fallthrough));
+	case NT_FPREGSET:
 		r = fpu_io(t, target, write, UADDR(iov.base),
 			   type == NT_FPREGSET ? MIN(iov.size, (uint64_t)FXSAVE_SIZE) : iov.size,
 				&iov.size);

@@ -122,6 +122,33 @@ TEST(vsyscall_page)
 	long (*vtime)(long *) = (long (*)(long *))0xffffffffff600400UL;
 	result = vtime(NULL);
 	CHECK(llabs(result - time(NULL)) <= 1);
+	long (*vgettimeofday)(struct timeval *, void *) = (long (*)(struct timeval *, void *))0xffffffffff600000UL;
+	struct timeval tv = { 0, -1 };
+	CHECK_EQ(vgettimeofday(&tv, NULL), 0);
+	CHECK(llabs(tv.tv_sec - time(NULL)) <= 1 && tv.tv_usec >= 0 && tv.tv_usec < 1000000);
+	long (*vgetcpu)(unsigned int *, unsigned int *, void *) =
+		(long (*)(unsigned int *, unsigned int *, void *))0xffffffffff600800UL;
+	unsigned int cpu = 12345, node = 12345;
+	CHECK_EQ(vgetcpu(&cpu, &node, NULL), 0);
+	CHECK(cpu < 12345 && node < 12345);
+	/* A bad address is a fault there, not an error. */
+	if (!sigsetjmp(jump, 1)) {
+		vgettimeofday((struct timeval *)BAD_PTR, NULL);
+		CHECK(!"no fault");
+	}
+}
+
+TEST(vsyscall_page_has_three_entries)
+{
+	static const unsigned long beside[] = { 0, 8, 0x200, 0x3ff, 0x401, 0x7ff, 0x808, 0xc00, 0xfff };
+
+	for (volatile size_t i = 1; i < COUNT(beside); i = i + 1) {
+		catch_faults();
+		if (sigsetjmp(jump, 1))
+			continue;
+		((long (*)(long *))(0xffffffffff600000UL + beside[i]))(NULL);
+		CHECK(!"no fault");
+	}
 }
 
 TEST(sysenter_instruction)

@@ -297,7 +297,8 @@ static enum switch_why report_page_fault(struct kv_context *ctx, uint64_t addr, 
 		if (why != SWITCH_AGAIN)
 			return why;
 	}
-	if (error & FAULT_RESERVED)
+	/* In the upper half a device may tell of tables that are its own. */
+	if ((error & FAULT_RESERVED) && addr < KV_TASK_SIZE)
 		return SWITCH_DEAD;
 	if (error & FAULT_KEY)
 		return report_signal(ctx, SIGSEGV, SEGV_KEY, addr);

@@ -4,7 +4,7 @@
 
 #include "platform/kvm/kvm_priv.h"
 
-enum { XSAVE_MXCSR = 24, XSAVE_MXCSR_MASK = 28, XSAVE_HEADER = 512, XSAVE_HEADER_SIZE = 64, XFEATURES_X87_SSE = 3 };
+enum { XSAVE_MXCSR = 24, XSAVE_MXCSR_MASK = 28, XSAVE_HEADER = 512, XSAVE_HEADER_SIZE = 64, XFEATURES_X87_SSE = 3, XFEATURE_PKRU = 1 << 9 };
 
 /* Fills buf, of KV_XSAVE_MIN bytes at least, with the initial state. */
 void kv_fpu_initial(void *buf, size_t size)
@@ -17,6 +17,23 @@ void kv_fpu_initial(void *buf, size_t size)
 	memcpy(buf, &fcw, sizeof(fcw));
 	memcpy((char *)buf + XSAVE_MXCSR, &mxcsr, sizeof(mxcsr));
 	memcpy((char *)buf + XSAVE_HEADER, &features, sizeof(features));
+}
+
+/*
+ * KVM_SET_XSAVE puts what an image does not have into its initial state, but for the protection keys, which would stay those of
+ * the vCPU's last owner: they are named, as 0.
+ */
+void kv_fpu_complete(const struct kv_platform *p, void *state)
+{
+	const uint32_t all_allowed = 0;
+	uint64_t features;
+
+	memcpy(&features, (char *)state + XSAVE_HEADER, sizeof(features));
+	if (!(p->xcr0 & XFEATURE_PKRU) || (features & XFEATURE_PKRU))
+		return;
+	features |= XFEATURE_PKRU;
+	memcpy((char *)state + XSAVE_HEADER, &features, sizeof(features));
+	memcpy((char *)state + p->pkru_offset, &all_allowed, sizeof(all_allowed));
 }
 
 static uint32_t mxcsr_mask(void)

@@ -75,6 +75,7 @@ struct kv_platform {
 	size_t run_size;	   /* bytes of struct kvm_run's mapping */
 	uint64_t xcr0;
 	size_t xsave_size;	   /* of a state with all of xcr0, bytes */
+	size_t pkru_offset;	   /* of the protection keys in it */
 	uint64_t cr4;
 	uint32_t slots_max;	   /* frames: number of memory slots */
 	uint32_t vcpus_max;
@@ -222,6 +223,7 @@ void kv_segment_data(struct kvm_segment *s, bool flat, uint64_t base);
 
 /* fpu.c */
 void kv_fpu_initial(void *buf, size_t size);
+void kv_fpu_complete(const struct kv_platform *p, void *state);
 int kv_fpu_x87_code(const void *state);
 int kv_fpu_sse_code(const void *state);
 int kv_fpu_check(const struct kv_platform *p, const void *buf, size_t size);

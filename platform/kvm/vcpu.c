@@ -236,13 +236,15 @@ static int vcpu_load_fpu(struct kv_context *ctx)
 {
 	struct kv_vcpu *v = ctx->vcpu;
 	struct kvm_xsave initial;
+	void *state = ctx->fpu ? ctx->fpu : &initial;
 
 	if (!ctx->fpu_fresh)
 		return 0;
 	if (!ctx->fpu)
-		kv_fpu_initial(&initial, sizeof(initial));
+		kv_fpu_initial(state, sizeof(initial));
+	kv_fpu_complete(ctx->platform, state);
 	ctx->fpu_fresh = false;
-	return ioctl(v->fd, KVM_SET_XSAVE, ctx->fpu ? ctx->fpu : &initial) < 0 ? -errno : 0;
+	return ioctl(v->fd, KVM_SET_XSAVE, state) < 0 ? -errno : 0;
 }
 
 /*

@@ -18,6 +18,7 @@ enum {
 	ECX_HYPERVISOR = 1u << 31,
 	ECX_UMIP = 1u << 2,
 	XCR0_X87_SSE = 3,
+	XFEATURE_PKRU_BIT = 9,
 	MMU_PAGES = 32768, /* KVM's own tables at most: 128 MiB */
 	SLOTS_OLD = 509,   /* Linux before 5.11 */
 	SYNC_FIELDS = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS,
@@ -102,6 +103,10 @@ static int read_cpuid(struct kv_platform *p, int fd)
 	e = cpuid_find(c, CPUID_XSAVE, 0);
 	p->xcr0 = XCR0_X87_SSE | (e ? (uint64_t)e->edx << 32 | e->eax : 0);
 	p->xsave_size = xsave_size(c, p->xcr0);
+	e = cpuid_find(c, CPUID_XSAVE, XFEATURE_PKRU_BIT);
+	p->pkru_offset = e ? e->ebx : 0;
+	if (p->pkru_offset < KV_XSAVE_MIN || p->pkru_offset > sizeof(struct kvm_xsave) - sizeof(uint32_t))
+		p->xcr0 &= ~(1ull << XFEATURE_PKRU_BIT);
 	return 0;
 }
 

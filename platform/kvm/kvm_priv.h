@@ -22,6 +22,8 @@ enum {
 	KV_TABLES_PER_SLOT = KV_TABLE_SLOT / KV_PAGE,
 	KV_TABLE_SLOTS = 64,  /* 256 MiB of tables */
 	KV_SLOTS_MAX = 16384, /* 1 TiB of frames */
+	KV_FILE_SLOTS = 256,  /* of these for other files: each window is a mapping of the sentry, which has 65,530 */
+	KV_STALE_MAX = 2048,  /* tables kept until they are clean: 8 MiB */
 	KV_SPACE_TABLES = 16384, /* of one space; beyond, it is emptied */
 	KV_VCPUS_MAX = 1024,
 	KV_XSAVE_MIN = 576,

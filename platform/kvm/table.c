@@ -68,6 +68,10 @@ void kv_flush_all_locked(struct kv_platform *p)
 		return; /* what is stale stays so */
 	}
 	p->flush_slot = kv_memory_slot(p, KV_MEM_FLUSH, KV_GPA_FLUSH, KV_PAGE, hva) == 0;
+	/* The first slot's pages stay with us, the others' go back to the host: they were a burst. */
+	for (uint32_t i = 0; i < p->stale_count; i++)
+		if (p->stale[i] >= KV_TABLES_PER_SLOT)
+			madvise((void *)(uintptr_t)kv_table_at(p, p->stale[i]).entry, KV_PAGE, MADV_DONTNEED);
 	memcpy(p->clean + p->clean_count, p->stale, p->stale_count * sizeof(*p->stale));
 	p->clean_count += p->stale_count;
 	p->stale_count = 0;
@@ -96,6 +100,8 @@ void kv_tables_free_locked(struct kv_platform *p, const uint32_t *number, uint32
 {
 	memcpy(p->stale + p->stale_count, number, count * sizeof(*number));
 	p->stale_count += count;
+	if (p->stale_count > KV_STALE_MAX)
+		kv_flush_all_locked(p);
 }
 
 /* ---- the kernel half ---- */

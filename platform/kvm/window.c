@@ -93,14 +93,14 @@ static int64_t memory_slot_locked(struct kv_platform *p, uint64_t chunk)
 	return index;
 }
 
-/* Another KV_WINDOWS_PER_SLOT free windows; at most a quarter of the slots are for them. 0 or -errno. */
+/* Another KV_WINDOWS_PER_SLOT free windows. 0, or -ENOSPC: the limit of their number, or of the host's mappings. */
 static int windows_add_locked(struct kv_platform *p)
 {
 	struct kv_window *w;
 	int64_t index;
 	void *hva;
 
-	if (p->file_slots >= p->slots_max / 4)
+	if (p->file_slots >= MIN(p->slots_max / 4, (uint32_t)KV_FILE_SLOTS))
 		return -ENOSPC;
 	w = calloc(KV_WINDOWS_PER_SLOT, sizeof(*w));
 	if (!w)
@@ -111,7 +111,7 @@ static int windows_add_locked(struct kv_platform *p)
 		if (hva != MAP_FAILED)
 			munmap(hva, KV_SLOT);
 		free(w);
-		return (int)index;
+		return -ENOSPC;
 	}
 	p->file_slots++;
 	p->slot[index].window = w;
@@ -153,7 +153,7 @@ static int map_locked(struct kv_platform *p, const struct kv_file *f, uint64_t c
 	w = list_first(&p->free_windows, struct kv_window, link);
 	if (mmap(w->hva, KV_WINDOW, prot, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, f->fd, (off_t)(chunk * KV_WINDOW)) ==
 	    MAP_FAILED)
-		return -errno;
+		return errno == ENOMEM ? -ENOSPC : -errno;
 	list_del(&w->link);
 	w->fd = f->fd;
 	w->mode = f->mode;

@@ -480,7 +480,7 @@ struct spinner {
 	struct aspace *as;
 	uint64_t word;
 	_Atomic(struct pcontext *) ctx;
-	_Atomic bool stop;
+	_Atomic bool stop, told; /* told: nobody interrupts it any more */
 	pthread_t thread;
 };
 
@@ -496,6 +496,8 @@ static void *spinner_main(void *arg)
 	s->ctx = ctx;
 	while (!s->stop && ops->context_switch(ctx, s->as) != SWITCH_DEAD)
 		;
+	while (!s->told)
+		usleep(100);
 	ops->context_free(ctx);
 	return NULL;
 }
@@ -525,6 +527,7 @@ static void test_many_spinners(void)
 	for (int i = 0; i < COUNT; i++) {
 		s[i].stop = true;
 		ops->context_interrupt(s[i].ctx);
+		s[i].told = true;
 	}
 	for (int i = 0; i < COUNT; i++)
 		pthread_join(s[i].thread, NULL);

@@ -203,7 +203,7 @@ struct runner {
 	uint64_t offset, rdi;
 	_Atomic(struct pcontext *) ctx;
 	_Atomic enum switch_why why;
-	_Atomic bool stop;
+	_Atomic bool stop, told; /* told: nobody interrupts it any more */
 	_Atomic int faults;
 	pthread_t thread;
 };
@@ -221,6 +221,8 @@ static void *runner_main(void *arg)
 		if (r->why == SWITCH_FAULT)
 			r->faults++;
 	} while (!r->stop && r->why != SWITCH_DEAD);
+	while (!r->told)
+		usleep(100);
 	ops->context_free(ctx);
 	return NULL;
 }
@@ -229,6 +231,7 @@ static void runner_end(struct runner *r)
 {
 	r->stop = true;
 	ops->context_interrupt(r->ctx);
+	r->told = true;
 	pthread_join(r->thread, NULL);
 }
 
@@ -312,7 +315,7 @@ static void test_interrupt(void)
 
 static void test_killed_stub(void)
 {
-	struct runner r = { .as = space_new(), .offset = SPIN };
+	struct runner r = { .as = space_new(), .offset = SPIN, .told = true };
 	int32_t pid = 0;
 
 	pthread_create(&r.thread, NULL, runner_main, &r);

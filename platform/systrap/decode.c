@@ -50,8 +50,8 @@ void st_decoder_free(struct site_decoder *d)
 	free(d);
 }
 
-/* Size of the instruction at offset at of the page, 0 for none; *ret_id says which it is. */
-static size_t insn_size(struct site_decoder *d, const uint8_t *page, size_t at, unsigned int *ret_id)
+/* Size of the instruction at offset at of the page, 0 for none. */
+static size_t insn_size(struct site_decoder *d, const uint8_t *page, size_t at)
 {
 	const uint8_t *code = page + at;
 	size_t left = SITE_PAGE - at;
@@ -59,8 +59,6 @@ static size_t insn_size(struct site_decoder *d, const uint8_t *page, size_t at, 
 
 	if (!left || !cs_disasm_iter(d->handle, &code, &left, &address, d->insn))
 		return 0;
-	if (ret_id)
-		*ret_id = d->insn->id;
 	return d->insn->size;
 }
 
@@ -75,7 +73,7 @@ static bool begins_at(struct site_decoder *d, const uint8_t *page, size_t at, si
 	uint8_t size[LOOK_BACK + MOV_SIZE];
 
 	for (size_t i = from; i < call; i++)
-		size[i - from] = (uint8_t)insn_size(d, page, i, NULL);
+		size[i - from] = (uint8_t)insn_size(d, page, i);
 	for (size_t i = from; i < at; i++) {
 		size_t next = i;
 
@@ -93,25 +91,31 @@ static bool begins_at(struct site_decoder *d, const uint8_t *page, size_t at, si
 }
 
 /*
+ * Size of the comparison that follows the call, in one of its two exact forms; 0 for another instruction. Execution goes on
+ * there, so it needs no decoder, whose first use costs a program that just starts a millisecond (the fuzzer asks it).
+ */
+static size_t cmp_size(const uint8_t *p, size_t left)
+{
+	if (left >= 6 && p[0] == 0x48 && p[1] == 0x3d)
+		return 6;
+	return left >= 5 && p[0] == 0x3d ? 5 : 0;
+}
+
+/*
  * Looks at the system call that ends at offset behind of the page; nr is its number as it was made. Returns whether it can
  * be rewritten, and how.
  */
 bool st_site_decode(struct site_decoder *d, const uint8_t *page, size_t behind, uint64_t nr,
 		    struct site_shape *ret_shape)
 {
-	size_t call = behind - SITE_CALL, left = SITE_PAGE - behind, tail = 0;
+	size_t call = behind - SITE_CALL, tail;
 	struct site_shape shape = { .kind = SITE_NONE };
-	const uint8_t *p = page + behind;
-	unsigned int id;
 	uint32_t imm;
 
 	if (behind < SITE_CALL || behind > SITE_PAGE || page[call] != 0x0f || page[call + 1] != 0x05)
 		return false;
-	if (left >= 6 && p[0] == 0x48 && p[1] == 0x3d)
-		tail = 6;
-	else if (left >= 5 && p[0] == 0x3d)
-		tail = 5;
-	if (tail && insn_size(d, page, behind, &id) == tail && id == X86_INS_CMP) {
+	tail = cmp_size(page + behind, SITE_PAGE - behind);
+	if (tail) {
 		shape.kind = SITE_CMP;
 		shape.start = (uint16_t)call;
 		shape.size = (uint8_t)(SITE_CALL + tail);

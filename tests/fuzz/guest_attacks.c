@@ -511,7 +511,7 @@ static void on_retry(int signo)
 
 static void code_round(void)
 {
-	uint8_t seen[sizeof(hot_code)];
+	uint8_t seen[sizeof(hot_code)], *page;
 	int mem = open("/proc/self/mem", O_RDWR);
 	pthread_t thread;
 
@@ -519,9 +519,11 @@ static void code_round(void)
 	hot_garbage = below(2) == 0;
 	if (!hot_garbage) /* the caller meets a page that is not executable for a moment */
 		signal(SIGSEGV, on_retry);
-	hot = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	memset(page, 0x90, PAGE); /* a site is taken for one only behind code */
+	hot = page + 64;
 	memcpy(hot, hot_code, sizeof(hot_code));
-	mprotect(hot, PAGE, PROT_READ | PROT_EXEC);
+	mprotect(page, PAGE, PROT_READ | PROT_EXEC);
 	pthread_create(&thread, NULL, hot_caller, NULL);
 	pthread_create(&thread, NULL, hot_caller, hot_garbage ? NULL : hot);
 	for (uint64_t i = 0;; i++) {
@@ -529,14 +531,22 @@ static void code_round(void)
 		if (!hot_garbage && (pread(mem, seen, sizeof(seen), (off_t)(uintptr_t)hot) != sizeof(seen) ||
 				 (seen[1] != SYS_getpid && seen[1] != SYS_getuid) || seen[5] != 0x0f || seen[6] != 0x05))
 			failed("/proc/self/mem shows other code than the guest's", seen[5]);
-		mprotect(hot, PAGE, PROT_READ | PROT_WRITE | (below(2) ? PROT_EXEC : 0));
-		if (hot_garbage)
-			hot[below(sizeof(hot_code))] = (uint8_t)next();
-		else
+		mprotect(page, PAGE, PROT_READ | PROT_WRITE | (below(2) ? PROT_EXEC : 0));
+		if (hot_garbage) {
+			size_t at = below(sizeof(hot_code));
+
 			memcpy(hot, hot_code, sizeof(hot_code));
-		if (!hot_garbage)
+			if (i % 2)
+				hot[at] = (uint8_t)next();
+			if (i % 8 == 5) /* syscall; cmp $-4096, %rax; ret; sometimes with a byte changed */
+				memcpy(hot, "\xb0\x27\x0f\x05\x48\x3d\0\xf0\xff\xff\xc3", 11);
+			if (i % 16 == 13)
+				hot[below(11)] = (uint8_t)next();
+		} else {
+			memcpy(hot, hot_code, sizeof(hot_code));
 			hot[1] = i % 2 ? SYS_getpid : SYS_getuid;
-		mprotect(hot, PAGE, PROT_READ | PROT_EXEC);
+		}
+		mprotect(page, PAGE, PROT_READ | PROT_EXEC);
 	}
 }
 

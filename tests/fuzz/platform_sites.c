@@ -2,6 +2,7 @@
  * libFuzzer harness of the site decoder: pages of hostile code. What is taken lies in the page, begins with what it says, and
  * the rewritten page differs in seven bytes that a jump makes, with faults where instructions began.
  */
+#include <capstone/capstone.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,6 +16,22 @@ static void check(bool fine)
 		abort();
 }
 
+/* What is executed behind the call is one cmp, and in front of it one mov. */
+static void check_instructions(const struct site_shape *s)
+{
+	static csh handle;
+	cs_insn *insn;
+	size_t count;
+
+	if (!handle)
+		check(cs_open(CS_ARCH_X86, CS_MODE_64, &handle) == CS_ERR_OK);
+	count = cs_disasm(handle, s->bytes, s->size, 0, 0, &insn);
+	check(count == 2 && insn[s->kind == SITE_MOV].id == X86_INS_SYSCALL);
+	check(insn[s->kind == SITE_CMP].id == (s->kind == SITE_MOV ? X86_INS_MOV : X86_INS_CMP));
+	check(insn[0].size + insn[1].size == s->size);
+	cs_free(insn, count);
+}
+
 static void check_site(const uint8_t *page, size_t behind, const struct site_shape *s)
 {
 	static uint8_t copy[SITE_PAGE], tramp[TRAMP_SIZE];
@@ -24,6 +41,7 @@ static void check_site(const uint8_t *page, size_t behind, const struct site_sha
 	check(s->kind == SITE_MOV || s->kind == SITE_CMP);
 	check(s->size >= SITE_JUMP && s->size <= sizeof(s->bytes) && s->start + s->size <= SITE_PAGE);
 	check(memcmp(page + s->start, s->bytes, s->size) == 0);
+	check_instructions(s);
 	check(behind == s->start + (s->kind == SITE_MOV ? 7u : 2u));
 	check(page[behind - 2] == 0x0f && page[behind - 1] == 0x05);
 	memcpy(copy, page, sizeof(copy));

@@ -304,6 +304,7 @@ int st_aspace_attach(struct st_aspace *as, struct st_context *ctx)
 	ctx->state = ST_HELD;
 	atomic_store(&ctx->pid, t->pid);
 	ctx->as = as;
+	st_fast_attach(ctx);
 	as->refs++;
 	list_add_tail(&as->contexts, &ctx->link);
 	return 0;
@@ -355,6 +356,7 @@ void st_aspace_detach(struct st_context *ctx)
 
 	if (!as)
 		return;
+	st_fast_detach(ctx);
 	mutex_lock(&as->mu);
 	ctx->as = NULL;
 	ctx->state = ST_NONE;

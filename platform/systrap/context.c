@@ -40,6 +40,10 @@ struct frame {
 };
 _Static_assert(offsetof(struct frame, gs_base) == FRAME_GS_BASE, "stub.S");
 _Static_assert(offsetof(struct frame, fs_base) == FRAME_FS_BASE, "stub.S");
+_Static_assert(offsetof(struct frame, rdi) == FRAME_RDI && offsetof(struct frame, rcx) == FRAME_RCX, "stub.S");
+_Static_assert(offsetof(struct frame, rsp) == FRAME_RSP && offsetof(struct frame, rip) == FRAME_RIP, "stub.S");
+_Static_assert(offsetof(struct frame, signo) == FRAME_SIGNO && ST_KICK_SIGNAL == STUB_KICK, "stub.S");
+_Static_assert(sizeof(struct frame) <= STUB_AREA_SIZE - AREA_NO_FRAME, "stub.S");
 _Static_assert(offsetof(struct frame, signo) == 312 && sizeof(struct frame) == 440, "rt_sigframe of x86-64");
 
 /* The report was none of the guest's business. */
@@ -74,22 +78,53 @@ void st_context_free(struct pcontext *pub)
 	free(ctx);
 }
 
-static void kick(pid_t pid)
+/* What there is to report when registers were on their way: no signal. */
+static struct frame no_frame(void)
 {
-	if (pid)
-		syscall(SYS_tgkill, pid, pid, ST_KICK_SIGNAL);
+	return (struct frame){ .rip = st_stub_address(systrap_stub_restore) };
 }
 
-/*
- * platform_ops.context_interrupt. One kick until the task thread has taken the interrupt: while that does not run, each
- * kick is one more frame on the signal stack.
- */
+/* Where the handler finds that report. */
+void st_no_frame(struct area *area)
+{
+	const struct frame f = no_frame();
+
+	memcpy((uint8_t *)area + AREA_NO_FRAME, &f, sizeof(f));
+}
+
+/* Makes the stub report. Counted by who is not the task thread: see answer_is_safe. */
+static void kick(struct st_context *ctx)
+{
+	pid_t pid = atomic_load(&ctx->pid);
+
+	if (!pid)
+		return;
+	atomic_store(&ctx->kicked, true);
+	syscall(SYS_tgkill, pid, pid, ST_KICK_SIGNAL);
+}
+
+/* platform_ops.context_interrupt: one signal for each interrupt that is taken. */
 void st_context_interrupt(struct pcontext *pub)
 {
 	struct st_context *ctx = st_context(pub);
 
-	if (!atomic_exchange(&pub->interrupted, 1) && atomic_load(&ctx->in_guest))
-		kick(atomic_load(&ctx->pid));
+	if (atomic_exchange(&pub->interrupted, 1))
+		return;
+	atomic_fetch_add(&ctx->kickers, 1);
+	if (atomic_load(&ctx->in_guest))
+		kick(ctx);
+	atomic_fetch_sub(&ctx->kickers, 1);
+}
+
+/*
+ * Whether no kick can hit the stub before it has the answer to its call. The host kernel would lose such an answer
+ * although it accepts it, when the signal has just ended the wait and the waiting thread has not taken its notification
+ * back yet; the call would be made again. Nobody begins to kick now: in_guest is 0, and what was written so is followed
+ * by the locked instruction of st_aspace_enter.
+ */
+static bool answer_is_safe(const struct st_context *ctx)
+{
+	return !atomic_load(&ctx->kickers) && !atomic_load(&ctx->kicked);
 }
 
 static bool in_code(uint64_t ip, const char *from, const char *to)
@@ -117,14 +152,14 @@ static struct guest_regs sanitised(const struct guest_regs *regs)
 	return r;
 }
 
-static void regs_from_frame(struct guest_regs *r, const struct frame *f)
+static void regs_from_frame(const struct st_context *ctx, struct guest_regs *r, const struct frame *f)
 {
 	*r = (struct guest_regs){
 		.r15 = f->r15, .r14 = f->r14, .r13 = f->r13, .r12 = f->r12, .rbp = f->rbp, .rbx = f->rbx,
 		.r11 = f->r11, .r10 = f->r10, .r9 = f->r9, .r8 = f->r8, .rax = f->rax, .rcx = f->rcx,
 		.rdx = f->rdx, .rsi = f->rsi, .rdi = f->rdi, .orig_rax = UINT64_MAX, .rip = f->rip,
 		.cs = f->cs, .eflags = f->eflags, .rsp = f->rsp, .ss = f->ss, .fs_base = f->fs_base,
-		.gs_base = f->gs_base,
+		.gs_base = f->gs_base == st_area_address(ctx->thread->slot) ? 0 : f->gs_base, /* see restore */
 	};
 }
 
@@ -167,68 +202,82 @@ static int frame_read(struct st_context *ctx, const struct seccomp_notif *n, str
 	return 0;
 }
 
-/*
- * Writes the block and answers the report. A kick that came before the answer made another report instead,
- * and is spent: an interrupt that it announced is announced again. 0 or -ESRCH.
- */
+/* Writes the block and answers the report. A kick that came before the answer made another report instead. 0 or -ESRCH. */
 static int restore(struct st_context *ctx, const struct guest_regs *regs)
 {
 	struct stub_thread *t = ctx->thread;
 	struct seccomp_notif n;
-	bool spent = false;
 
 	t->slot->area->regs = *regs;
+	if (regs->gs_base == 0) /* as nearly always: the fast path finds its memory there */
+		t->slot->area->regs.gs_base = st_area_address(t->slot);
 	while (st_send(t->listener, t->id, (int64_t)st_area_address(t->slot)) < 0) {
 		if (st_recv(ctx->platform, t->listener, &n) < 0)
 			return stub_lost(ctx, false);
 		if (!st_is_report(&n))
 			return stub_lost(ctx, true);
 		t->id = n.id;
-		spent = true;
 	}
-	if (unlikely(spent) && atomic_load(&ctx->pub.interrupted))
-		kick(atomic_load(&ctx->pid));
+	ctx->restored_id = t->id;
 	return 0;
 }
 
 /*
+ * Whether the report with this number, the first one for its frame, is the one that restore has answered: a kick made the
+ * host kernel lose that answer (see answer_is_safe). A listener's notifications are numbered in order.
+ */
+static bool answer_lost(const struct st_context *ctx, uint64_t id)
+{
+	return id == ctx->restored_id;
+}
+
+/*
  * Waits for the stub's next event: ST_CALL with the notification in *n, or ST_HELD with the frame of a
- * report, whose registers are loaded. A kick inside our handler is continued: the handler reports what it
- * was called for. -ESRCH when the stub is lost.
+ * report, whose registers are loaded. -ESRCH when the stub is lost.
  */
 static int next_event(struct st_context *ctx, struct seccomp_notif *n, struct frame *f)
 {
 	struct stub_thread *t = ctx->thread;
-	struct guest_regs r;
+	uint64_t first_id;
 
 	for (;;) {
+		if (ctx->fast.polling && ctx->state == ST_RUN && st_fast_poll(ctx))
+			return 0;
 		if (st_recv(ctx->platform, t->listener, n) < 0)
 			return stub_lost(ctx, false);
 		t->id = n->id;
+		if (unlikely(st_fast_asleep(ctx, n))) {
+			if (ctx->state != ST_FAST) /* else a kick is about to end its sleep */
+				st_send(t->listener, n->id, 0);
+			continue;
+		}
 		if (likely(!st_is_report(n))) {
 			ctx->state = ST_CALL;
 			return 0;
 		}
-		if (frame_read(ctx, n, f) < 0)
-			return -ESRCH;
-		if (f->signo != ST_KICK_SIGNAL || !in_code(f->rip, systrap_stub_handler, systrap_stub_reported))
-			break;
-		if (ctx->state == ST_CALL && f->rip == ctx->pub.syscall.ip - SYSCALL_SIZE)
-			break; /* guest code that made a call of its own there */
-		regs_from_frame(&r, f);
-		r = sanitised(&r);
-		if (restore(ctx, &r) < 0)
-			return -ESRCH;
+		break;
 	}
-	ctx->state = ST_HELD;
+	if (frame_read(ctx, n, f) < 0)
+		return -ESRCH;
+	first_id = n->id - (n->data.args[0] >> 8);
+	if (unlikely(answer_lost(ctx, first_id)))
+		*f = no_frame();
+	if (f->signo == ST_KICK_SIGNAL || f->signo == 0)
+		atomic_store(&ctx->kicked, atomic_load(&ctx->kickers) != 0);
 	ctx->pub.regs_valid = true;
 	ctx->pub.regs_dirty = false;
-	if (in_code(f->rip, systrap_stub_restore, systrap_stub_restore_end))
+	if (in_code(f->rip, systrap_stub_restore, systrap_stub_restore_end)) {
+		ctx->state = ST_HELD;
 		return 0; /* pub.regs are still those that were on their way */
+	}
 	if (fpu_from_frame(ctx, f) < 0)
 		return stub_lost(ctx, true);
-	regs_from_frame(&ctx->pub.regs, f);
+	regs_from_frame(ctx, &ctx->pub.regs, f);
+	if (unlikely(f->rip - STUB_FAST < 4096))
+		st_fast_regs(ctx, &ctx->pub.regs);
+	ctx->pub.regs.rcx = st_sites_ip(ctx->as, ctx->pub.regs.rcx);
 	st_sites_canonical(ctx->as, &ctx->pub.regs);
+	ctx->state = ST_HELD;
 	if (ctx->stepping)
 		ctx->pub.regs.eflags &= ~(uint64_t)TRAP_FLAG;
 	return 0;
@@ -260,11 +309,10 @@ static int call_held(struct st_context *ctx)
 int st_regs_load(struct pcontext *pub)
 {
 	struct st_context *ctx = st_context(pub);
-	pid_t pid = atomic_load_explicit(&ctx->pid, memory_order_relaxed);
 
-	if (!pid || ctx->state != ST_CALL)
+	if (!atomic_load_explicit(&ctx->pid, memory_order_relaxed) || (ctx->state != ST_CALL && ctx->state != ST_FAST))
 		return -ESRCH;
-	kick(pid);
+	kick(ctx);
 	return call_held(ctx);
 }
 
@@ -366,36 +414,42 @@ static int move_to(struct st_context *ctx, struct st_aspace *as)
 	return 0;
 }
 
+/* Answers a call that needs no more than that. false: the registers have to be restored. */
+static bool resume_call(struct st_context *ctx)
+{
+	int64_t result = ctx->result_pending ? ctx->result : -ENOSYS;
+
+	if (unlikely(ctx->pub.regs_valid || ctx->step || ctx->stepping))
+		return false;
+	if (ctx->state == ST_FAST) {
+		st_fast_answer(ctx, result);
+		return true;
+	}
+	if (unlikely((result >= RESTART_FIRST && result <= RESTART_LAST) || !answer_is_safe(ctx)))
+		return false;
+	if (unlikely(st_send(ctx->thread->listener, ctx->thread->id, result) < 0))
+		return false;
+	st_fast_answered(ctx);
+	return true;
+}
+
 /* Answers the stub, which runs guest code then. 0 or -ESRCH. */
 static int resume(struct st_context *ctx)
 {
 	struct pcontext *pub = &ctx->pub;
 	struct guest_regs r;
-	bool spent = false;
 
-	if (ctx->state == ST_CALL) {
-		int64_t result = ctx->result_pending ? ctx->result : -ENOSYS;
-		bool plain = result < RESTART_FIRST || result > RESTART_LAST;
-
+	if (ctx->state == ST_CALL || ctx->state == ST_FAST) {
+		if (likely(resume_call(ctx)))
+			goto runs;
 		if (unlikely(pub->regs_valid)) { /* made elsewhere: the stub's own are of no interest */
-			spent = true;
 			r = pub->regs;
-			kick(atomic_load(&ctx->pid));
+			kick(ctx);
 			if (call_held(ctx) < 0)
 				return -ESRCH;
 			pub->regs = r;
-		} else if (likely(plain && !ctx->step && !ctx->stepping)) {
-			if (likely(st_send(ctx->thread->listener, ctx->thread->id, result) == 0)) {
-				ctx->result_pending = false;
-				return 0;
-			}
-			if (call_held(ctx) < 0)
-				return -ESRCH;
-			spent = true;
 		} else if (st_regs_load(pub) < 0) {
 			return -ESRCH;
-		} else {
-			spent = true;
 		}
 	}
 	r = sanitised(&pub->regs);
@@ -406,9 +460,9 @@ static int resume(struct st_context *ctx)
 	if (restore(ctx, &r) < 0)
 		return -ESRCH;
 	pub->regs_valid = pub->regs_dirty = false;
+runs:
 	ctx->result_pending = false;
-	if (unlikely(spent) && atomic_load(&pub->interrupted))
-		kick(atomic_load(&ctx->pid));
+	ctx->state = ST_RUN;
 	return 0;
 }
 
@@ -494,7 +548,6 @@ static enum switch_why report_signal(struct st_context *ctx, const struct frame 
 /* Lets the stub run until its next event. */
 static enum switch_why run(struct st_context *ctx, struct st_aspace *as)
 {
-	enum switch_why why = SWITCH_DEAD;
 	struct seccomp_notif n;
 	struct frame f __attribute__((uninitialized)); /* read when a report filled it */
 	bool alive;
@@ -503,12 +556,22 @@ static enum switch_why run(struct st_context *ctx, struct st_aspace *as)
 	if (st_aspace_enter(as, ctx) < 0)
 		return SWITCH_DEAD;
 	st_cpu_enter(&ctx->pair, atomic_load_explicit(&ctx->pid, memory_order_relaxed));
-	alive = resume(ctx) == 0 && next_event(ctx, &n, &f) == 0;
-	st_cpu_leave(&ctx->pair);
+	alive = resume(ctx) == 0;
+	if (likely(alive)) {
+		atomic_store(&ctx->in_guest, 1);
+		if (unlikely(atomic_load(&ctx->pub.interrupted))) /* said meanwhile, without a signal */
+			kick(ctx);
+		alive = next_event(ctx, &n, &f) == 0;
+		atomic_store_explicit(&ctx->in_guest, 0, memory_order_relaxed);
+	}
+	st_cpu_leave(&ctx->pair, atomic_load_explicit(&ctx->pid, memory_order_relaxed));
 	st_aspace_leave(as);
-	if (alive)
-		why = ctx->state == ST_CALL ? report_call(ctx, &n) : report_signal(ctx, &f);
-	return why;
+	if (unlikely(!alive))
+		return SWITCH_DEAD;
+	if (ctx->state == ST_FAST)
+		return SWITCH_SYSCALL;
+	st_fast_event(ctx, &n);
+	return ctx->state == ST_CALL ? report_call(ctx, &n) : report_signal(ctx, &f);
 }
 
 /* platform_ops.context_switch */
@@ -523,13 +586,9 @@ enum switch_why st_context_switch(struct pcontext *pub, struct aspace *as_pub)
 	do {
 		if (unlikely(!atomic_load_explicit(&ctx->pid, memory_order_relaxed)))
 			return SWITCH_DEAD;
-		atomic_store(&ctx->in_guest, 1); /* before `interrupted` is looked at: see st_context_interrupt */
-		if (unlikely(atomic_load(&pub->interrupted)) && atomic_exchange(&pub->interrupted, 0)) {
-			atomic_store_explicit(&ctx->in_guest, 0, memory_order_relaxed);
+		if (unlikely(atomic_load(&pub->interrupted)) && atomic_exchange(&pub->interrupted, 0))
 			return SWITCH_INTERRUPT;
-		}
 		why = run(ctx, as);
-		atomic_store_explicit(&ctx->in_guest, 0, memory_order_relaxed);
 	} while (why == SWITCH_AGAIN);
 	return why;
 }

@@ -260,7 +260,7 @@ int st_birth(struct st_aspace *as, int cpu, struct stub_thread **ret_thread)
 		args->area = address;
 		args->stack[0] = address + AREA_STACK;
 		args->stack[1] = 0;
-		args->stack[2] = STUB_AREA_SIZE - AREA_STACK;
+		args->stack[2] = AREA_NO_FRAME - AREA_STACK;
 		err = (int)mapper_do(as, cpu, CMD_BIRTH, 0);
 		err = err == 1 ? -EAGAIN : err > 0 ? -EPERM : err;
 	}

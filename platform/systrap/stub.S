@@ -232,7 +232,7 @@ newborn:
 	mov	$8, %esi			/* SECCOMP_FILTER_FLAG_NEW_LISTENER */
 	lea	systrap_stub_guest_prog(%rip), %rdx
 	syscall
-1:	lea	STUB_AREA_SIZE(%r13), %rsp
+1:	lea	AREA_NO_FRAME(%r13), %rsp
 	mov	%eax, AREA_MAILBOX(%r13)
 	test	%eax, %eax
 	js	2f
@@ -248,9 +248,40 @@ newborn:
 /*
  * The handler of all signals. The kernel has written all registers but two bases to the signal stack;
  * adds these, reports where the frame is, and restores from the block whose address is the answer.
+ *
+ * A kick that hits this handler or the restoring code is forgotten together with its frame, or kicks that always come
+ * before this thread runs on would fill the signal stack: the handler begins again with the frame that it was about to
+ * report (it changes nothing but scratch registers), or reports that registers were on their way. Bits 8 and up of rdi
+ * count the notifications that were taken back so.
  */
 systrap_stub_handler:
-	rdgsbase %rax
+	cmpl	$STUB_KICK, FRAME_SIGNO(%rsp)
+	jne	1f
+	mov	FRAME_RIP(%rsp), %rax
+	lea	systrap_stub_handler(%rip), %rcx
+	sub	%rcx, %rax
+	cmp	$(systrap_stub_restore_end - systrap_stub_handler), %rax
+	jae	1f
+	cmp	$(systrap_stub_reported - systrap_stub_handler), %rax
+	jb	2f
+	mov	%rsp, %rax
+	or	$(STUB_AREA_SIZE - 1), %rax
+	sub	$(STUB_AREA_SIZE - 1 - AREA_NO_FRAME), %rax
+	xor	%edi, %edi
+	jmp	3f
+2:	mov	FRAME_RSP(%rsp), %rax
+	xor	%rsp, %rax
+	shr	$STUB_AREA_BITS, %rax
+	jnz	1f				/* guest code that came here by itself */
+	mov	FRAME_RDI(%rsp), %rdi
+	lea	systrap_stub_reported(%rip), %rax
+	cmp	FRAME_RCX(%rsp), %rax		/* as the syscall instruction leaves it */
+	mov	FRAME_RSP(%rsp), %rax
+	jne	3f
+	add	$0x100, %rdi
+3:	mov	%rax, %rsp
+	jmp	systrap_stub_handler
+1:	rdgsbase %rax
 	mov	%rax, FRAME_GS_BASE(%rsp)
 	rdfsbase %rax
 	mov	%rax, FRAME_FS_BASE(%rsp)

@@ -57,18 +57,18 @@ _Static_assert(offsetof(struct stub_args, op) == ARGS_OP && sizeof(struct stub_a
 
 /* A call posted in shared memory; README.md explains who writes what. */
 struct fast {
-	_Atomic uint32_t state, armed, facts;
-	uint32_t pad;
+	_Atomic uint32_t state;
+	uint32_t nr;
+	uint64_t arg[6], ip; /* arg[0] is also the result */
+	_Alignas(128) _Atomic uint32_t armed;
+	_Atomic uint32_t facts;
 	uint32_t fact[FACT_COUNT];
-	uint32_t pad2[6];
-	uint64_t nr, arg[6], ip, sp, result;
-	uint64_t save[14];
+	_Alignas(64) uint64_t save;
 };
-_Static_assert(offsetof(struct fast, state) == FAST_STATE && offsetof(struct fast, armed) == FAST_ARMED, "fast.S");
-_Static_assert(offsetof(struct fast, facts) == FAST_FACTS && offsetof(struct fast, fact) == FAST_FACT, "fast.S");
-_Static_assert(offsetof(struct fast, nr) == FAST_NR && offsetof(struct fast, arg) == FAST_ARG, "fast.S");
-_Static_assert(offsetof(struct fast, ip) == FAST_IP && offsetof(struct fast, sp) == FAST_SP, "fast.S");
-_Static_assert(offsetof(struct fast, result) == FAST_RESULT && offsetof(struct fast, save) == FAST_SAVE, "fast.S");
+_Static_assert(offsetof(struct fast, state) == FAST_STATE && offsetof(struct fast, nr) == FAST_NR, "fast.S");
+_Static_assert(offsetof(struct fast, arg) == FAST_ARG && offsetof(struct fast, ip) == FAST_IP, "fast.S");
+_Static_assert(offsetof(struct fast, armed) == FAST_ARMED && offsetof(struct fast, facts) == FAST_FACTS, "fast.S");
+_Static_assert(offsetof(struct fast, fact) == FAST_FACT && offsetof(struct fast, save) == FAST_SAVE, "fast.S");
 _Static_assert(sizeof(struct fast) == FAST_SIZE, "fast.S");
 
 /* One guest thread's shared memory. The whole guest process can write it: copy, then check. */
@@ -76,7 +76,7 @@ struct area {
 	struct guest_regs regs; /* restored from, in this order */
 	uint8_t pad[AREA_FPU - sizeof(struct guest_regs)];
 	uint8_t fpu[XSAVE_ROOM];
-	_Alignas(64) struct fast fast;
+	struct fast fast;
 	uint8_t pad2[AREA_STACK - AREA_FAST - FAST_SIZE];
 	uint8_t stack[STUB_AREA_SIZE - AREA_STACK];
 };
@@ -151,6 +151,18 @@ enum st_state {
 	ST_NONE, /* there is no stub */
 	ST_CALL, /* an answer to a guest's system call */
 	ST_HELD, /* the address of its registers */
+	ST_FAST, /* the result of a posted call, in memory: it spins or sleeps */
+	ST_RUN,  /* nothing: it runs guest code */
+};
+
+/* When a task thread polls; see fast.c. Private to the task thread. */
+struct fast_policy {
+	bool polling, wanted;
+	bool asleep; /* the thread was, when its last call was answered */
+	uint8_t rest_bits;
+	uint32_t quick;                 /* calls in a row that came soon after the answer before */
+	uint32_t calls, calls_at_event; /* posted and taken since polling began */
+	uint64_t answered, not_before;  /* TSC */
 };
 
 struct st_context {
@@ -160,12 +172,18 @@ struct st_context {
 	struct list_node link;        /* protected by as->mu */
 	_Atomic pid_t pid;            /* the stub, 0 when there is none; set by the task thread */
 	_Atomic uint32_t in_guest;    /* an interrupt needs a signal */
+	_Atomic uint32_t kickers;     /* threads about to send one, perhaps */
+	_Atomic bool kicked;          /* one was sent that has not been seen to arrive */
 	struct stub_thread *thread;   /* private to the task thread, as all below */
 	enum st_state state;
 	struct cpu_pair pair;
+	struct fast_policy fast;
+	bool facts_given;
+	struct platform_facts facts;
 	bool step, stepping;          /* wanted; the trap flag is set in the stub */
 	bool fpu_given;               /* fpu holds a state for the next stub */
 	bool result_pending;          /* result was not given to the stub yet */
+	uint64_t restored_id;         /* of the last report that was answered */
 	int64_t result;
 	void *fpu;
 	size_t fpu_size;
@@ -173,7 +191,9 @@ struct st_context {
 	struct site_heat heat[HEAT_SETS][HEAT_WAYS];
 };
 
-extern const char systrap_fast_page_start[], systrap_fast_entry[], systrap_fast_page_end[];
+extern const char systrap_fast_page_start[], systrap_fast_entry[], systrap_fast_flags[], systrap_fast_packed[],
+	systrap_fast_saved[], systrap_fast_posted[], systrap_fast_plain[], systrap_fast_own_gs[], systrap_fast_leave[],
+	systrap_fast_left[], systrap_fast_special[], systrap_fast_end[], systrap_fast_woken[], systrap_fast_page_end[];
 extern const char systrap_stub_page_start[], systrap_stub_zygote[], systrap_stub_handler[], systrap_stub_reported[],
 	systrap_stub_restore[], systrap_stub_restore_end[], systrap_stub_page_end[];
 
@@ -222,6 +242,18 @@ int st_send(int listener, uint64_t id, int64_t value);
 bool st_listener_setup(int listener);
 bool st_is_report(const struct seccomp_notif *n);
 
+/* fast.c */
+void st_fast_attach(struct st_context *ctx);
+void st_fast_detach(struct st_context *ctx);
+void st_fast_facts(struct pcontext *pub, const struct platform_facts *facts);
+bool st_fast_asleep(struct st_context *ctx, const struct seccomp_notif *n);
+void st_fast_regs(struct st_context *ctx, struct guest_regs *r);
+void st_fast_event(struct st_context *ctx, const struct seccomp_notif *n);
+void st_fast_answered(struct st_context *ctx);
+bool st_fast_poll(struct st_context *ctx);
+void st_fast_answer(struct st_context *ctx, int64_t result);
+void st_fast_will_sleep(struct pcontext *pub);
+
 /* fpu.c */
 size_t st_fpu_size(void);
 size_t st_fpu_initial(void *buf, size_t size);
@@ -242,6 +274,7 @@ bool st_aspace_inherit(struct st_aspace *as, struct st_context *ctx);
 void st_aspace_detach(struct st_context *ctx);
 
 /* context.c */
+void st_no_frame(struct area *area);
 int st_context_new(struct platform *platform, struct pcontext **ret_ctx);
 void st_context_free(struct pcontext *pub);
 enum switch_why st_context_switch(struct pcontext *pub, struct aspace *as);

@@ -126,6 +126,16 @@ bool user_ns_make_kgid(struct user_ns *ns, uint32_t id, kgid_t *ret_kgid)
 	return make_kid(ns, true, id, &ret_kgid->v);
 }
 
+bool user_ns_mapped(struct user_ns *ns)
+{
+	for (; ns->parent; ns = ns->parent) {
+		GUARD(mutex, &ns->mu);
+		if (!ns->uid_map_count || !ns->gid_map_count)
+			return false;
+	}
+	return true;
+}
+
 uint32_t user_ns_from_kuid(struct user_ns *ns, kuid_t id)
 {
 	return from_kid(ns, false, id.v);

@@ -47,6 +47,8 @@ struct user_ns *user_ns_new(struct user_ns *parent, kuid_t owner, kgid_t owner_g
 /* Id conversion between a namespace's view and kernel ids; ID_INVALID / false when unmapped. */
 bool user_ns_make_kuid(struct user_ns *ns, uint32_t id, kuid_t *ret_kuid);
 bool user_ns_make_kgid(struct user_ns *ns, uint32_t id, kgid_t *ret_kgid);
+/* Whether both maps are there, so that what ids look like in ns does not change any more. */
+bool user_ns_mapped(struct user_ns *ns);
 uint32_t user_ns_from_kuid(struct user_ns *ns, kuid_t id); /* ID_INVALID when unmapped */
 uint32_t user_ns_from_kgid(struct user_ns *ns, kgid_t id);
 uint32_t user_ns_from_kuid_munged(struct user_ns *ns, kuid_t id); /* OVERFLOW_ID when unmapped */

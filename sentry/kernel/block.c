@@ -61,6 +61,8 @@ static int block(struct task *t, int64_t deadline_ns, const char *what, bool kil
 			t->wait_since_ns = clock_mono();
 			t->nvcsw++;
 			t->wait_what = what;
+			if (t->ctx->ops->will_sleep)
+				t->ctx->ops->will_sleep(t->ctx);
 		}
 		if (atomic_compare_exchange_strong(&t->wake_token, &token, TOKEN_SLEEPING))
 			ret = host_futex_wait(&t->wake_token, TOKEN_SLEEPING, deadline_ns);

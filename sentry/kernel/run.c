@@ -93,6 +93,47 @@ static void page_fault(struct task *t)
 		fault(t, signo, code, t->ctx->fault.addr);
 }
 
+static _Atomic bool all_calls_seen; /* facts are given to no task */
+
+void kernel_see_all_calls(bool on)
+{
+	struct task *t;
+
+	all_calls_seen = on;
+	GUARD(mutex, &taskset_mu);
+	list_for_each(t, &all_tasks, all_node)
+		if (!t->exited)
+			task_interrupt(t); /* out of guest code, to run_app */
+}
+
+static bool facts_allowed(const struct task *t)
+{
+	return !t->tracer && !t->seccomp_mode && !all_calls_seen;
+}
+
+/*
+ * Tells the backend what it may answer itself: nothing when somebody wants to see the calls, or when the ids may change
+ * without a change of the task's credentials (a user namespace has no map until another process writes it, once).
+ */
+static void facts_update(struct task *t)
+{
+	const struct platform_ops *ops = t->ctx->ops;
+	const struct cred *c = t->cred;
+	struct platform_facts facts;
+	bool give = facts_allowed(t) && user_ns_mapped(c->user_ns);
+
+	t->facts = facts_allowed(t) ? FACTS_ALLOWED : FACTS_FORBIDDEN;
+	if (!ops->facts_set)
+		return;
+	facts.value[FACT_PID] = (uint32_t)thread_group_pid_in(t->tg, task_pid_ns(t));
+	facts.value[FACT_TID] = (uint32_t)task_tid_in(t, task_pid_ns(t));
+	facts.value[FACT_UID] = user_ns_from_kuid_munged(c->user_ns, c->ruid);
+	facts.value[FACT_EUID] = user_ns_from_kuid_munged(c->user_ns, c->euid);
+	facts.value[FACT_GID] = user_ns_from_kgid_munged(c->user_ns, c->rgid);
+	facts.value[FACT_EGID] = user_ns_from_kgid_munged(c->user_ns, c->egid);
+	ops->facts_set(t->ctx, give ? &facts : NULL);
+}
+
 static enum run_state run_app(struct task *t)
 {
 	struct pcontext *ctx = t->ctx;
@@ -101,6 +142,8 @@ static enum run_state run_app(struct task *t)
 
 	if (unlikely(t->interrupt))
 		return RUN_INTERRUPT;
+	if (unlikely(t->facts != (facts_allowed(t) ? FACTS_ALLOWED : FACTS_FORBIDDEN)))
+		facts_update(t);
 	now = clock_mono();
 	t->system_ns += now - t->switch_ns;
 	t->switch_ns = now;

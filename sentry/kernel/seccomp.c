@@ -237,6 +237,7 @@ static int sync_threads(struct task *t, struct seccomp_filter *f)
 			continue;
 		it->seccomp = seccomp_filter_get(f);
 		it->seccomp_mode = SECCOMP_MODE_FILTER;
+		task_interrupt(it); /* no call is answered without the filter any more: see run_app */
 		seccomp_filter_put(old);
 	}
 	return 0;

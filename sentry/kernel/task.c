@@ -255,6 +255,7 @@ void task_set_cred(struct task *t, const struct cred *cred)
 	mutex_lock(&t->mu);
 	old = t->cred;
 	t->cred = cred;
+	t->facts = FACTS_STALE;
 	mutex_unlock(&t->mu);
 	cred_put(old);
 }

@@ -215,6 +215,8 @@ struct task {
 	uint64_t timer_slack_ns, timer_slack_default_ns;
 	struct seccomp_filter *seccomp; /* owner; reference */
 	uint8_t seccomp_mode;		/* SECCOMP_MODE_*; owner */
+	/* What the backend was told of our ids; private. STALE: told nothing, or they have changed since. */
+	enum task_facts { FACTS_STALE, FACTS_ALLOWED, FACTS_FORBIDDEN } facts;
 	uint16_t ioprio;		/* taskset */
 	uint8_t tsc_mode;
 
@@ -310,6 +312,9 @@ char task_state_letter(struct task *t);
 uint64_t task_rlimit(const struct task *t, int resource);
 /* Sends t to its next look at signals, stops, kill and pause, out of guest code or sleep. Any thread. */
 void task_interrupt(struct task *t);
+
+/* Whether every call of every task is to reach the sentry, also those that a backend could answer; soon. Any thread. */
+void kernel_see_all_calls(bool on);
 
 /* The state machine's entry: the body of a task's host thread. */
 void task_run(struct task *t);

@@ -6,6 +6,7 @@
 
 #include "platform/base/log.h"
 #include "sentry/kernel/namespaces.h"
+#include "sentry/kernel/task.h"
 #include "sentry/syscalls/strace_priv.h"
 
 enum arg_format { FD, DEC, UDEC, HEX, OCT, PATH, PTR };
@@ -184,4 +185,5 @@ void strace_configure(int fd, bool on, const char *const *names, size_t count)
 			selected[i] = selected[i] || !strcmp(d[i].name, names[j]);
 	}
 	strace_active = on && strace_fd >= 0;
+	kernel_see_all_calls(strace_active);
 }

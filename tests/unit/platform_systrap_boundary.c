@@ -2,5 +2,6 @@
 #include "platform/systrap/systrap_priv.h"
 
 #define PLATFORM platform_systrap
+#define STUB_FAST_PAGE 0x7fffffff8000
 #define STUB_MAPPINGS 4 /* area, fast path, arguments, stub code */
 #include "tests/unit/platform_boundary.c"

@@ -25,7 +25,8 @@ static int passed, failed;
 
 enum { CODE = STUB_SITES, DATA = 0x500000, DATA_OFFSET = 1 << 20, FILE_SIZE = 4 << 20, STACK = DATA + 65536 };
 enum { R = PLATFORM_READ, W = PLATFORM_WRITE, X = PLATFORM_EXEC };
-enum { NR_MARK = 1000, NR_LOOP = 1001, NR_END = 1002, NR_STOP = 1003, RESULT = DATA + 0x8000 }; /* no fact, nothing that wants all registers */
+/* No fact, nothing that wants all registers. */
+enum { NR_MARK = 1000, NR_LOOP = 1001, NR_END = 1002, NR_STOP = 1003, RESULT = DATA + 0x8000 };
 static const uint64_t flags_shown = 0xcd5; /* those of arithmetic, and DF */
 
 static const struct platform_ops *ops = &platform_systrap;

@@ -126,7 +126,9 @@ static int failed(struct platform_report *r, const struct platform_ops *ops, con
 	return err;
 }
 
-int platform_try(size_t index, int memory_fd, struct platform **ret_platform, struct platform_report *ret_report)
+/* platform_try; for_auto: one that is by name only is opened, but not tested. */
+static int try_one(size_t index, int memory_fd, bool for_auto, struct platform **ret_platform,
+		   struct platform_report *ret_report)
 {
 	const struct platform_ops *ops = all[index];
 	struct platform_report r = { .name = ops->name };
@@ -144,7 +146,7 @@ int platform_try(size_t index, int memory_fd, struct platform **ret_platform, st
 	err = ops->open(memory_fd, &p);
 	if (err < 0)
 		return failed(ret_report, ops, step, err);
-	if (!ops->runs_nothing) {
+	if (!ops->runs_nothing && !(for_auto && p->by_name_only)) {
 		have_cpus = sched_getaffinity(0, sizeof(cpus), &cpus) == 0;
 		err = self_test(p, &r.call_ns, &step);
 		if (have_cpus) /* a context pins its thread */
@@ -173,6 +175,11 @@ PRINTF_LIKE(3, 4) static void append(char *text, size_t size, const char *fmt, .
 	va_end(args);
 }
 
+int platform_try(size_t index, int memory_fd, struct platform **ret_platform, struct platform_report *ret_report)
+{
+	return try_one(index, memory_fd, false, ret_platform, ret_report);
+}
+
 /* The first that works. Those passed over are named in why, with their reasons. */
 static int choose_automatic(int memory_fd, struct platform **ret_platform, struct platform_report *ret_report,
 			    char *why, size_t why_size)
@@ -182,7 +189,7 @@ static int choose_automatic(int memory_fd, struct platform **ret_platform, struc
 
 	why[0] = 0;
 	for (size_t i = 0; i < ARRAY_COUNT(all); i++) {
-		int err = all[i]->runs_nothing ? -EOPNOTSUPP : platform_try(i, memory_fd, &p, &r);
+		int err = all[i]->runs_nothing ? -EOPNOTSUPP : try_one(i, memory_fd, true, &p, &r);
 
 		if (err == 0 && r.automatic) {
 			*ret_platform = p;

@@ -275,8 +275,7 @@ static int run_sentry(struct creation *cr, const char *path, const struct sentry
 {
 	const struct config *config = cr->config;
 	AUTO(fd_close) int log_fd = helper_log(cr, "boot");
-	bool kvm = !strcmp(config->platform, "kvm");
-	AUTO(fd_close) int kvm_fd = kvm ? open("/dev/kvm", O_RDWR | O_CLOEXEC) : -1;
+	AUTO(fd_close) int kvm_fd = -1;
 	int fds[] = { cr->control_fd, p->ready, p->death, p->exit, -1, -1 }, ret;
 	struct spawn_args args = { .path = path,
 				   .fds = fds,
@@ -287,9 +286,8 @@ static int run_sentry(struct creation *cr, const char *path, const struct sentry
 				   .as_nobody = !config->rootless };
 	char oom_score[16];
 
-	/* By its caller, since the sentry is nobody and sees no path. */
-	if (kvm && kvm_fd < 0)
-		return error_errno(err, errno, "platform kvm: cannot open /dev/kvm");
+	if (spawn_open_kvm(config->platform, &kvm_fd, err))
+		return -1;
 	add_arg(&args.argv, "runsc-sentry", NULL);
 	add_number(&args.argv, "--control-fd", cr->control_fd);
 	add_number(&args.argv, "--ready-fd", p->ready);

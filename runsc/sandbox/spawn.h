@@ -35,6 +35,12 @@ struct helper {
  */
 char *spawn_find(const char *name, struct error *err);
 /*
+ * The device for a sentry of this platform, which itself is nobody and sees no path: *ret_fd, or -1 there when it has no use for
+ * it. `auto` takes kvm on hardware virtualisation only, so without that it gets none. Nonzero with err when the device was
+ * asked for by name and cannot be opened.
+ */
+int spawn_open_kvm(const char *platform, int *ret_fd, struct error *err);
+/*
  * Starts the program in fresh pid, mount, ipc, uts and cgroup namespaces (and those asked for), session
  * leader, working directory /, umask 0, default signals, stdin and stdout at /dev/null, every
  * descriptor closed that is not in fds. Returns at once; see spawn_wait_ready. The child is the

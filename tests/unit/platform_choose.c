@@ -51,6 +51,21 @@ TEST(named)
 	CHECK(!choose("", &r, why) && why[0]);
 }
 
+/* Its note tells the mode; in exit mode it is for those who name it. */
+TEST(kvm)
+{
+	struct platform_report r;
+	char why[256];
+
+	if (access("/dev/kvm", R_OK | W_OK) < 0) {
+		CHECK(!choose("kvm", &r, why) && strstr(why, "kvm: /dev/kvm cannot be opened: "));
+		return;
+	}
+	CHECK(choose("kvm", &r, why) && r.works && r.call_ns > 50 && r.note[0]);
+	CHECK(r.automatic != (strcmp(r.note, "exit mode") == 0));
+	CHECK(choose("auto", &r, why) && (strcmp(r.name, "kvm") == 0 || strstr(why, "kvm: works")));
+}
+
 TEST(automatic)
 {
 	struct platform_report r;

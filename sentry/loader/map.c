@@ -19,10 +19,6 @@
 #ifndef AT_MINSIGSTKSZ
 #define AT_MINSIGSTKSZ 51
 #endif
-#ifndef AT_RSEQ_FEATURE_SIZE
-#define AT_RSEQ_FEATURE_SIZE 27
-#define AT_RSEQ_ALIGN 28
-#endif
 
 static uint64_t random_below(uint64_t n)
 {
@@ -197,8 +193,6 @@ static void push_auxv(struct stack_build *b, const struct loader_map_args *a, co
 	push_aux(b, info, AT_EXECFN, at->execfn);
 	push_aux(b, info, AT_PLATFORM, at->platform);
 	push_aux(b, info, AT_MINSIGSTKSZ, MAX(getauxval(AT_MINSIGSTKSZ), 2048ul));
-	push_aux(b, info, AT_RSEQ_FEATURE_SIZE, 28);
-	push_aux(b, info, AT_RSEQ_ALIGN, 32);
 	push_aux(b, info, AT_NULL, 0);
 }
 

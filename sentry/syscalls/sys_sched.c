@@ -251,7 +251,7 @@ int64_t sys_sched_setaffinity(struct task *t, arg_pid_t pid, arg_uint_t len, arg
 	AUTO(task_put) struct task *other = NULL;
 	uint64_t mask[ARRAY_COUNT(t->cpu_mask)] = { 0 };
 	uint32_t cpus = kernel_cpu_count();
-	bool any = false;
+	bool any = false, all = true;
 
 	if (copy_in(task_umem(t), mask, user_mask_ptr, MIN(len, (uint32_t)sizeof(mask))) < 0)
 		return -EFAULT;
@@ -265,11 +265,14 @@ int64_t sys_sched_setaffinity(struct task *t, arg_pid_t pid, arg_uint_t len, arg
 
 		mask[i] &= valid;
 		any |= mask[i] != 0;
+		all &= mask[i] == valid;
 	}
 	if (!may_schedule(t, other))
 		return -EPERM;
 	if (!any)
 		return -EINVAL;
+	if (!all)
+		vdso_getcpu_by_call();
 	GUARD(mutex, &taskset_mu);
 	memcpy(other->cpu_mask, mask, sizeof(mask));
 	return 0;

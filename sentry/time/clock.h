@@ -60,6 +60,8 @@ int64_t ktimer_left(struct ktimer *kt, int64_t *ret_interval_ns);
  */
 struct frame_run;
 int vdso_init(uint32_t cpus);
+/* From now on getcpu of the vDSO is a system call: some thread may only be where its mask says. Any thread. */
+void vdso_getcpu_by_call(void);
 void vdso_frames(struct frame_run *ret_data, struct frame_run *ret_code);
 
 #endif

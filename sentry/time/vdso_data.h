@@ -14,7 +14,7 @@
 
 struct vdso_data {
 	uint32_t seq;		/* odd while being written */
-	uint32_t cpus;		/* what getcpu folds the host's number into */
+	uint32_t cpus;		/* what getcpu folds the host's number into; 0: it makes the call */
 	uint64_t tsc_base;
 	uint64_t tsc_valid_until; /* 0: the counter is not calibrated yet */
 	uint64_t mult;		/* ns per tick, 32.32 fixed point */

@@ -3,6 +3,7 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <sys/auxv.h>
 
 static __thread int local = 5;
 
@@ -302,4 +303,49 @@ TEST(fork_in_thread_keeps_one)
 	}
 	WAIT_EXIT(pid, 0);
 	CHECK(strstr(read_file("/proc/self/status"), "Threads:\t2\n"));
+}
+
+/*
+ * Restartable sequences: a kernel that has them says so everywhere, one that has not says so everywhere, too, or libraries
+ * would build on what is not there.
+ */
+TEST(rseq_is_whole_or_absent)
+{
+	enum { AUX_FEATURE_SIZE = 27, AUX_ALIGN = 28, PRIVATE_RSEQ = 1 << 7, REGISTER_RSEQ = 1 << 8 };
+	extern const unsigned int __rseq_size __attribute__((weak));
+	long commands = OK(syscall(SYS_membarrier, 0, 0, 0));
+	bool there;
+
+	/* With an area of the C library's registered already: EINVAL. */
+	there = syscall(SYS_rseq, NULL, 32, 0, 0) == -1 && errno != ENOSYS;
+	CHECK_EQ(!!(commands & PRIVATE_RSEQ), there);
+	CHECK_EQ(!!(commands & REGISTER_RSEQ), there);
+	if (&__rseq_size)
+		CHECK_EQ(__rseq_size != 0, there);
+	CHECK(there || (!getauxval(AUX_FEATURE_SIZE) && !getauxval(AUX_ALIGN)));
+	if (!there) {
+		ERR(syscall(SYS_membarrier, PRIVATE_RSEQ, 0, 0), EINVAL);
+		ERR(syscall(SYS_membarrier, REGISTER_RSEQ, 0, 0), EINVAL);
+	}
+}
+
+TEST(getcpu_keeps_to_the_mask)
+{
+	cpu_set_t all, one;
+
+	OK(sched_getaffinity(0, sizeof(all), &all));
+	for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+		unsigned int by_call = 0;
+
+		if (!CPU_ISSET(cpu, &all))
+			continue;
+		CPU_ZERO(&one);
+		CPU_SET(cpu, &one);
+		OK(sched_setaffinity(0, sizeof(one), &one));
+		for (int i = 0; i < 20; i++) {
+			CHECK_EQ(sched_getcpu(), cpu);
+			OK(syscall(SYS_getcpu, &by_call, NULL, NULL));
+			CHECK_EQ(by_call, cpu);
+		}
+	}
 }

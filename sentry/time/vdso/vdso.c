@@ -14,6 +14,7 @@ extern const volatile struct vdso_data vdso_page __attribute__((visibility("hidd
 #define NR_GETTIMEOFDAY 96
 #define NR_TIME 201
 #define NR_CLOCK_GETRES 229
+#define NR_GETCPU 309
 
 static long call2(long nr, long a, long b)
 {
@@ -98,13 +99,15 @@ int __vdso_clock_getres(clockid_t clock, struct timespec *res)
 
 long __vdso_getcpu(unsigned *cpu, unsigned *node, void *unused)
 {
-	unsigned p;
+	unsigned p, cpus = __atomic_load_n(&vdso_page.cpus, __ATOMIC_RELAXED);
 
 	(void)unused;
+	if (!cpus)
+		return call2(NR_GETCPU, (long)cpu, (long)node);
 	/* The host's per-CPU segment: cpu in the low 12 bits of its limit. */
 	__asm__ volatile("lsl %1, %0" : "=r"(p) : "r"(0x7bu));
 	if (cpu)
-		*cpu = (p & 0xfff) % vdso_page.cpus;
+		*cpu = (p & 0xfff) % cpus;
 	if (node)
 		*node = 0;
 	return 0;

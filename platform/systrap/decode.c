@@ -101,6 +101,37 @@ static size_t cmp_size(const uint8_t *p, size_t left)
 	return left >= 5 && p[0] == 0x3d ? 5 : 0;
 }
 
+/* A copy of a register to another: three bytes. */
+static bool is_move(const uint8_t *p)
+{
+	return (p[0] & 0xfa) == 0x48 && (p[1] == 0x89 || p[1] == 0x8b) && p[2] >= 0xc0;
+}
+
+/* A store (89) or load (8b) of a register at a place of the stack: five bytes. */
+static bool is_stack_access(const uint8_t *p, uint8_t opcode)
+{
+	return (p[0] & 0xfb) == 0x48 && p[1] == opcode && (p[2] & 0xc7) == 0x44 && p[3] == 0x24;
+}
+
+/* Size of the instructions in front of the call that can be executed elsewhere, if they are that; 0: none. */
+static size_t before_size(const uint8_t *page, size_t call, uint64_t nr, enum site_kind *ret_kind)
+{
+	uint32_t imm;
+
+	*ret_kind = SITE_MOV;
+	if (call >= MOV_SIZE && page[call - MOV_SIZE] == 0xb8) {
+		memcpy(&imm, page + call - MOV_SIZE + 1, sizeof(imm));
+		return imm == nr ? MOV_SIZE : 0;
+	}
+	if (call >= MOV_SIZE && is_stack_access(page + call - MOV_SIZE, 0x89))
+		return MOV_SIZE;
+	*ret_kind = SITE_PAIR;
+	if (call >= SITE_BEFORE_MAX && is_move(page + call - SITE_SECOND) &&
+	    is_stack_access(page + call - SITE_BEFORE_MAX, 0x8b))
+		return SITE_BEFORE_MAX;
+	return 0;
+}
+
 /*
  * Looks at the system call that ends at offset behind of the page; nr is its number as it was made. Returns whether it can
  * be rewritten, and how.
@@ -108,9 +139,9 @@ static size_t cmp_size(const uint8_t *p, size_t left)
 bool st_site_decode(struct site_decoder *d, const uint8_t *page, size_t behind, uint64_t nr,
 		    struct site_shape *ret_shape)
 {
-	size_t call = behind - SITE_CALL, tail;
+	size_t call = behind - SITE_CALL, tail, before;
 	struct site_shape shape = { .kind = SITE_NONE };
-	uint32_t imm;
+	enum site_kind kind;
 
 	if (behind < SITE_CALL || behind > SITE_PAGE || page[call] != 0x0f || page[call + 1] != 0x05)
 		return false;
@@ -119,16 +150,14 @@ bool st_site_decode(struct site_decoder *d, const uint8_t *page, size_t behind, 
 		shape.kind = SITE_CMP;
 		shape.start = (uint16_t)call;
 		shape.size = (uint8_t)(SITE_CALL + tail);
-	} else if (call >= MOV_SIZE && page[call - MOV_SIZE] == 0xb8) {
-		memcpy(&imm, page + call - MOV_SIZE + 1, sizeof(imm));
-		if (imm != nr || !begins_at(d, page, call - MOV_SIZE, call))
+	} else {
+		before = before_size(page, call, nr, &kind);
+		if (!before || !begins_at(d, page, call - before, call))
 			return false;
-		shape.kind = SITE_MOV;
-		shape.start = (uint16_t)(call - MOV_SIZE);
-		shape.size = MOV_SIZE + SITE_CALL;
+		shape.kind = (uint8_t)kind;
+		shape.start = (uint16_t)(call - before);
+		shape.size = (uint8_t)(before + SITE_CALL);
 	}
-	if (shape.kind == SITE_NONE)
-		return false;
 	memcpy(shape.bytes, page + shape.start, shape.size);
 	*ret_shape = shape;
 	return true;
@@ -136,14 +165,18 @@ bool st_site_decode(struct site_decoder *d, const uint8_t *page, size_t behind, 
 
 /*
  * Puts the jump into the page: `jmp *slot`, with the form of the address that has no register at all, and which of its
- * four spellings is chosen so that the byte where a cmp was is `in`. The highest bytes of slot are 06 00 where a syscall was.
+ * four spellings is chosen so that the byte where a cmp or a second instruction was is `in`. The highest bytes of slot are
+ * 06 00 where a syscall was. In front of it as many prefixes without a meaning (cs) as instructions are longer.
  */
 void st_site_write(const struct site_shape *shape, uint32_t slot, uint8_t *page)
 {
 	uint8_t jump[SITE_JUMP] = { 0xff, 0x24, 0xe5 };
 
+	const size_t more = shape->kind == SITE_CMP ? 0 : (size_t)(shape->size - SITE_JUMP);
+
 	memcpy(jump + 3, &slot, sizeof(slot));
-	memcpy(page + shape->start, jump, sizeof(jump));
+	memset(page + shape->start, 0x2e, more);
+	memcpy(page + shape->start + more, jump, sizeof(jump));
 }
 
 static void put(uint8_t *to, const void *bytes, size_t size)
@@ -168,14 +201,14 @@ static void put_relative(uint8_t *to, size_t at, const char *opcode, size_t size
 void st_trampoline_write(const struct site_shape *shape, uint64_t page_addr, uint64_t at, uint64_t entry, uint8_t *to)
 {
 	const size_t tail = shape->kind == SITE_CMP ? (size_t)(shape->size - SITE_CALL) : 0;
-	const uint64_t slot = at + (shape->kind == SITE_MOV ? TRAMP_MOV : TRAMP_LEA);
+	const size_t before = site_before(shape);
+	const uint64_t slot = at + TRAMP_LEA - before;
 	const uint64_t back = page_addr + shape->start + shape->size;
 
 	memset(to, 0xcc, TRAMP_SIZE);
 	if (!entry)
 		entry = at + TRAMP_SYSCALL;
-	if (shape->kind == SITE_MOV)
-		put(to + TRAMP_MOV, shape->bytes, MOV_SIZE);
+	put(to + TRAMP_LEA - before, shape->bytes, before);
 	put_relative(to, TRAMP_LEA, "\x48\x8d\x0d", 3, TRAMP_BEHIND);
 	put_relative(to, TRAMP_JUMP, "\xff\x25", 2, TRAMP_ENTRY);
 	put(to + TRAMP_SYSCALL, "\x0f\x05", SITE_CALL);

@@ -180,7 +180,7 @@ static uint64_t tramp_address(uint32_t n)
 
 static uint64_t site_start(const struct site *t)
 {
-	return t->shape.kind == SITE_MOV ? t->ip - t->shape.size : t->ip - SITE_CALL;
+	return t->ip - SITE_CALL - site_before(&t->shape);
 }
 
 static unsigned int bucket_of(uint64_t ip)
@@ -199,15 +199,33 @@ static uint32_t site_find(struct sites *s, uint64_t ip, uint32_t from)
 	return n;
 }
 
-/* Number + 1 of the live site in which an instruction began at rip before it was rewritten; 0: none. */
-static uint32_t site_inside(struct sites *s, uint64_t rip)
+/*
+ * Number + 1 of the live site in which an instruction began at rip before it was rewritten, and where its trampoline has
+ * that; 0: none.
+ */
+static uint32_t site_inside(struct sites *s, uint64_t rip, uint64_t *ret_at)
 {
-	for (uint32_t n = site_find(s, rip, 0); n; n = site_find(s, rip, n))
-		if (site_at(s, n - 1)->shape.kind == SITE_CMP && atomic_load(&site_at(s, n - 1)->live))
+	static const struct {
+		uint8_t kind, to_ip, at;
+	} inside[] = {
+		{ SITE_CMP, 0, TRAMP_BEHIND },
+		{ SITE_MOV, SITE_CALL, TRAMP_LEA },
+		{ SITE_PAIR, SITE_CALL, TRAMP_LEA },
+		{ SITE_PAIR, SITE_CALL + SITE_SECOND, TRAMP_LEA - SITE_SECOND },
+	};
+
+	for (size_t i = 0; i < ARRAY_COUNT(inside); i++) {
+		const uint64_t ip = rip + inside[i].to_ip;
+
+		for (uint32_t n = site_find(s, ip, 0); n; n = site_find(s, ip, n)) {
+			const struct site *t = site_at(s, n - 1);
+
+			if (t->shape.kind != inside[i].kind || !atomic_load(&t->live))
+				continue;
+			*ret_at = tramp_address(n - 1) + inside[i].at;
 			return n;
-	for (uint32_t n = site_find(s, rip + SITE_CALL, 0); n; n = site_find(s, rip + SITE_CALL, n))
-		if (site_at(s, n - 1)->shape.kind == SITE_MOV && atomic_load(&site_at(s, n - 1)->live))
-			return n;
+		}
+	}
 	return 0;
 }
 
@@ -246,7 +264,7 @@ void st_sites_canonical(struct st_aspace *as, struct guest_regs *regs)
 	if (!t)
 		return;
 	if (at < TRAMP_LEA)
-		regs->rip = site_start(t);
+		regs->rip = t->ip - SITE_CALL - (TRAMP_LEA - at);
 	else if (at <= TRAMP_SYSCALL)
 		regs->rip = t->ip - SITE_CALL;
 	else if (at == TRAMP_BEHIND)
@@ -262,14 +280,9 @@ void st_sites_canonical(struct st_aspace *as, struct guest_regs *regs)
 void st_sites_redirect(struct st_aspace *as, struct guest_regs *regs)
 {
 	struct sites *s = sites_of(as);
-	uint32_t n;
 
-	if (likely(!s) || (regs->eflags & EFLAGS_TF))
-		return;
-	n = site_inside(s, regs->rip);
-	if (n)
-		regs->rip = tramp_address(n - 1) +
-			    (site_at(s, n - 1)->shape.kind == SITE_MOV ? TRAMP_LEA : TRAMP_BEHIND);
+	if (unlikely(s) && !(regs->eflags & EFLAGS_TF))
+		(void)site_inside(s, regs->rip, &regs->rip);
 }
 
 /* A number that changes when sites are undone: what a run begins with, for st_sites_trap. */
@@ -427,7 +440,8 @@ bool st_sites_trap(struct st_context *ctx, int32_t signo, int32_t code, uint64_t
 	if (signo == SIGTRAP) {
 		t = site_of_trampoline(s, rip);
 	} else {
-		uint32_t n = site_inside(s, rip);
+		uint64_t at;
+		uint32_t n = site_inside(s, rip, &at);
 
 		if (!n) /* undone meanwhile? Then its own code is there now, or what has replaced it */
 			return atomic_load(&s->generation) != ctx->sites_generation;

@@ -17,31 +17,37 @@ struct st_context;
 struct site_decoder;
 
 /*
- * MOV: `mov $nr, %eax; syscall`. CMP: `syscall; cmp $imm32, %rax` (or %eax). Seven bytes from the first on become `jmp
- * *slot`. Of the instructions replaced, one begins inside: `syscall`, where then stands 06, and the cmp, where stands e5, which
- * is `in`: both fault without a change of any register.
+ * MOV: an instruction of five bytes and the call: `mov $nr, %eax; syscall`, or a store to the stack. PAIR: two instructions, the
+ * second of three bytes, and the call. CMP: `syscall; cmp $imm32, %rax` (or %eax). They become `jmp *slot`, with
+ * prefixes in front where there is room. Where an instruction began inside stands 06 (the call) or e5, which is `in` (all
+ * others): both fault without a change of any register.
  */
-enum site_kind { SITE_NONE, SITE_MOV, SITE_CMP };
+enum site_kind { SITE_NONE, SITE_MOV, SITE_PAIR, SITE_CMP };
+
+enum { SITE_PAGE = 4096, SITE_JUMP = 7, SITE_CALL = 2, SITE_SECOND = 3, SITE_BEFORE_MAX = 8, SITE_BYTES = 10 };
 
 struct site_shape {
-	uint8_t kind;     /* enum site_kind */
-	uint8_t size;     /* bytes of the instructions replaced: 7 or 8 */
-	uint16_t start;   /* of them, offset in the page */
-	uint8_t bytes[8]; /* the instructions; unused ones are zero */
+	uint8_t kind;              /* enum site_kind */
+	uint8_t size;              /* bytes of the instructions replaced: SITE_JUMP to SITE_BYTES */
+	uint16_t start;            /* of them, offset in the page */
+	uint8_t bytes[SITE_BYTES]; /* the instructions; unused ones are zero */
 };
 
-enum { SITE_PAGE = 4096, SITE_JUMP = 7, SITE_CALL = 2 };
+/* Bytes of the instructions in front of the call. */
+static inline size_t site_before(const struct site_shape *shape)
+{
+	return shape->kind == SITE_CMP ? 0 : (size_t)(shape->size - SITE_CALL);
+}
 
 /* A trampoline: one cache line for each site. Offsets of its words and instructions. */
 enum {
 	TRAMP_SIZE = 64,
 	TRAMP_SLOT = 0,     /* word: where the site's jump goes */
 	TRAMP_BACK = 8,     /* word: address behind the instructions replaced */
-	TRAMP_MOV = 16,     /* mov $nr, %eax */
-	TRAMP_LEA = 21,     /* lea TRAMP_BEHIND(%rip), %rcx */
-	TRAMP_JUMP = 28,    /* jmp *TRAMP_ENTRY */
-	TRAMP_SYSCALL = 34, /* syscall */
-	TRAMP_BEHIND = 36,  /* the cmp; jmp *TRAMP_BACK */
+	TRAMP_LEA = 24,     /* behind the instructions in front of the call: lea TRAMP_BEHIND(%rip), %rcx */
+	TRAMP_JUMP = 31,    /* jmp *TRAMP_ENTRY */
+	TRAMP_SYSCALL = 37, /* syscall */
+	TRAMP_BEHIND = 39,  /* the cmp; jmp *TRAMP_BACK */
 	TRAMP_ENTRY = 56,   /* word: the fast path's entry, or TRAMP_SYSCALL's address */
 	SITE_MAX = STUB_SITES_SIZE / TRAMP_SIZE,
 	TRAMP_PAGE_COUNT = STUB_SITES_SIZE / SITE_PAGE,

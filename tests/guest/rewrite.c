@@ -17,15 +17,18 @@
 enum { HOT = 400, NOPS = 32 };
 
 /*
- * Three functions, each behind some nops. MOV: getppid(). CMP: rdi is the number, rdx says whether the result was an
- * error. CMP32: the same, comparing eax.
+ * Functions, each behind some nops. MOV: getppid(). CMP: rdi is the number, rdx says whether the result was an
+ * error. CMP32: the same, comparing eax. STORE and PAIR: rdi is the number, as in musl's cancellation points.
  */
 static const uint8_t mov_code[] = { 0xb8, SYS_getppid, 0, 0, 0, 0x0f, 0x05, 0xc3 };
 static const uint8_t cmp_code[] = { 0x48, 0x89, 0xf8, 0x31, 0xd2, 0x0f, 0x05, 0x48, 0x3d, 0x01, 0xf0, 0xff,
 				    0xff, 0x0f, 0x93, 0xc2, 0xc3 };
 static const uint8_t cmp32_code[] = { 0x48, 0x89, 0xf8, 0x31, 0xd2, 0x0f, 0x05, 0x3d, 0x01, 0xf0, 0xff, 0xff,
 				      0x0f, 0x93, 0xc2, 0xc3 };
-enum { MOV_CALL = 5, CMP_CALL = 5, CMP_BEHIND = 7, AT_MOV = NOPS, AT_CMP = 256, AT_CMP32 = 512 };
+static const uint8_t store_code[] = { 0x48, 0x89, 0xf8, 0x4c, 0x89, 0x5c, 0x24, 0x10, 0x0f, 0x05, 0xc3 };
+static const uint8_t pair_code[] = { 0x4c, 0x8b, 0x5c, 0x24, 0x08, 0x48, 0x89, 0xf8, 0x0f, 0x05, 0xc3 };
+enum { MOV_CALL = 5, CMP_CALL = 5, CMP_BEHIND = 7, STORE_CALL = 8, PAIR_SECOND = 5, PAIR_CALL = 8 };
+enum { AT_MOV = NOPS, AT_CMP = 256, AT_CMP32 = 512, AT_STORE = 768, AT_PAIR = 1024 };
 
 static void put_code(uint8_t *page)
 {
@@ -33,6 +36,8 @@ static void put_code(uint8_t *page)
 	memcpy(page + AT_MOV, mov_code, sizeof(mov_code));
 	memcpy(page + AT_CMP, cmp_code, sizeof(cmp_code));
 	memcpy(page + AT_CMP32, cmp32_code, sizeof(cmp32_code));
+	memcpy(page + AT_STORE, store_code, sizeof(store_code));
+	memcpy(page + AT_PAIR, pair_code, sizeof(pair_code));
 }
 
 static uint8_t *code_page(void)
@@ -49,6 +54,7 @@ static long call(const uint8_t *f, long nr, long *ret_error)
 {
 	uint64_t in[8] = { 0x1111, 0x2222, 0x3333, 0x4444, 0x5555, 0x6666, 0x7777, 0x8888 }, out[8];
 	register uint64_t r10 __asm__("r10") = 0x10101010, r8 __asm__("r8") = 0x80808080, r9 __asm__("r9") = 0x90909090;
+	uint64_t *to = out;
 	long rax, rdx = 0;
 
 	__asm__ volatile("sub $128, %%rsp\n push %%rbx\n push %%rbp\n push %[in]\n push %[out]\n"
@@ -58,8 +64,8 @@ static long call(const uint8_t *f, long nr, long *ret_error)
 			 "mov (%%rsp), %%rcx\n mov %%rbx, (%%rcx)\n mov %%r12, 8(%%rcx)\n mov %%r13, 16(%%rcx)\n"
 			 "mov %%r14, 24(%%rcx)\n mov %%r15, 32(%%rcx)\n movq %%xmm0, 40(%%rcx)\n movq %%xmm15, 48(%%rcx)\n"
 			 "mov %%rbp, 56(%%rcx)\n pop %%rcx\n pop %%rcx\n pop %%rbp\n pop %%rbx\n add $128, %%rsp\n"
-			 : "=a"(rax), "+d"(rdx), "+r"(r10), "+r"(r8), "+r"(r9), "+D"(nr)
-			 : "0"(f), [in] "S"(in), [out] "c"(out)
+			 : "=a"(rax), "+d"(rdx), "+r"(r10), "+r"(r8), "+r"(r9), "+D"(nr), [out] "+c"(to)
+			 : "0"(f), [in] "S"(in)
 			 : "r11", "r12", "r13", "r14", "r15", "xmm0", "xmm15", "memory", "cc");
 	CHECK_MEM(in, out, sizeof(in));
 	CHECK(r10 == 0x10101010 && r8 == 0x80808080 && r9 == 0x90909090);
@@ -78,6 +84,8 @@ static void heat(const uint8_t *page)
 		CHECK_EQ(error, 0);
 		CHECK_EQ(call(page + AT_CMP32, SYS_getppid, &error), getppid());
 		CHECK_EQ(error, 0);
+		CHECK_EQ(call(page + AT_STORE, SYS_getppid, NULL), getppid());
+		CHECK_EQ(call(page + AT_PAIR, SYS_getpid, NULL), getpid());
 	}
 }
 
@@ -173,6 +181,14 @@ TEST(jumps_into_the_instructions)
 				 : "0"((long)SYS_getpid), [f] "r"(page + AT_CMP + CMP_CALL)
 				 : "rcx", "rdx", "r11", "memory", "cc");
 		CHECK_EQ(rax, getpid());
+		CHECK_EQ(call(page + AT_PAIR + PAIR_SECOND, SYS_getppid, NULL), getppid());
+		for (int k = 0; k < 2; k++) {
+			__asm__ volatile("sub $128, %%rsp\n call *%[f]\n add $128, %%rsp"
+					 : "=a"(rax)
+					 : "0"((long)SYS_getpid), [f] "r"(page + (k ? AT_PAIR + PAIR_CALL : AT_STORE + STORE_CALL))
+					 : "rcx", "r11", "memory", "cc");
+			CHECK_EQ(rax, getpid());
+		}
 		/* at the comparison behind it */
 		for (long value = -5000; value < 5000; value += 1000) {
 			__asm__ volatile("sub $128, %%rsp\n xor %%edx, %%edx\n call *%[f]\n add $128, %%rsp"
@@ -327,7 +343,7 @@ TEST(a_debugger_writes_and_steps)
 TEST(a_debugger_steps_through_hot_code)
 {
 	uint8_t *page = code_page();
-	uintptr_t mov = (uintptr_t)page + AT_MOV, cmp = (uintptr_t)page + AT_CMP;
+	uintptr_t mov = (uintptr_t)page + AT_MOV, cmp = (uintptr_t)page + AT_CMP, pair = (uintptr_t)page + AT_PAIR;
 	struct user_regs_struct r;
 	int seen = 0;
 	CHILD(pid)
@@ -337,21 +353,23 @@ TEST(a_debugger_steps_through_hot_code)
 		raise(SIGSTOP);
 		CHECK_EQ(call(page + AT_MOV, 0, NULL), getppid());
 		CHECK_EQ(call(page + AT_CMP, SYS_getpid, NULL), getpid());
+		CHECK_EQ(call(page + AT_PAIR, SYS_getpid, NULL), getpid());
 		heat(page);
 		raise(SIGSTOP);
 	}
 	CHECK(WIFSTOPPED(WAIT_STATUS(pid)));
-	for (int i = 0; i < 3000 && seen != 0x7f; i++) {
+	for (int i = 0; i < 3000 && seen != 0x7ff; i++) {
 		OK(ptrace(PTRACE_SINGLESTEP, pid, 0, 0));
 		CHECK_EQ(WSTOPSIG(WAIT_STATUS(pid)), SIGTRAP);
 		OK(ptrace(PTRACE_GETREGS, pid, 0, &r));
 		CHECK(r.rip >= 0x70000 && r.rip < 0x7ffffffff000);
 		seen |= (r.rip == mov) | (r.rip == mov + 5) << 1 | (r.rip == mov + 7) << 2 | (r.rip == cmp + 3) << 3 |
-			(r.rip == cmp + 5) << 4 | (r.rip == cmp + 7) << 5 | (r.rip == cmp + 13) << 6;
+			(r.rip == cmp + 5) << 4 | (r.rip == cmp + 7) << 5 | (r.rip == cmp + 13) << 6 |
+			(r.rip == pair) << 7 | (r.rip == pair + 5) << 8 | (r.rip == pair + 8) << 9 | (r.rip == pair + 10) << 10;
 		if (r.rip >= (uintptr_t)page && r.rip < (uintptr_t)page + PAGE)
-			CHECK(r.rip - mov <= 7 || r.rip - cmp <= 16);
+			CHECK(r.rip - mov <= 7 || r.rip - cmp <= 16 || r.rip - pair <= 10);
 	}
-	CHECK_EQ(seen, 0x7f);
+	CHECK_EQ(seen, 0x7ff);
 	OK(ptrace(PTRACE_CONT, pid, 0, 0));
 	CHECK_EQ(WSTOPSIG(WAIT_STATUS(pid)), SIGSTOP);
 	OK(ptrace(PTRACE_CONT, pid, 0, 0));

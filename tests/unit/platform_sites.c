@@ -29,6 +29,12 @@ static const struct shape_case shapes[] = {
 	  SITE_CMP, 5, 8 },
 	{ "xor eax; syscall; cmp rax", CODE("\x31\xc0\x0f\x05\x48\x3d\x01\xf0\xff\xff\x73\x01"), 4, 0, SITE_CMP, 2, 8 },
 	{ "syscall; cmp eax", CODE("\x0f\x05\x3d\0\xf0\xff\xff\x77\x01"), 2, 7, SITE_CMP, 0, 7 },
+	{ "musl's __syscall_cp_asm: mov %r11, 8(%rsp); syscall; ret", CODE("\x4c\x89\x5c\x24\x08\x0f\x05\xc3"), 7, 1, SITE_MOV, 0, 7 },
+	{ "musl's sccp: mov 8(%rsp), %r9; mov %rcx, %rdx; syscall; ret", CODE("\x4c\x8b\x4c\x24\x08\x48\x89\xca\x0f\x05\xc3"),
+	  10, 1, SITE_PAIR, 0, 10 },
+	{ "a store elsewhere", CODE("\x4c\x89\x5c\x25\x08\x0f\x05\xc3"), 7, 1, SITE_NONE, 0, 0 },
+	{ "a pair whose first is relative to rip", CODE("\x4c\x8b\x0d\0\0\0\0\x48\x89\xca\x0f\x05\xc3"), 12, 1, SITE_NONE, 0, 0 },
+	{ "a pair whose second is a load", CODE("\x4c\x8b\x4c\x24\x08\x48\x8b\x0a\x0f\x05\xc3"), 10, 1, SITE_NONE, 0, 0 },
 	{ "another number than was called", CODE("\xb8\x27\0\0\0\x0f\x05\xc3"), 7, 40, SITE_NONE, 0, 0 },
 	{ "mov r8d, not eax", CODE("\x41\xb8\x27\0\0\0\x0f\x05\xc3"), 8, 39, SITE_NONE, 0, 0 },
 	{ "the tail of a store", CODE("\xc7\x44\x24\xb8\x27\0\0\0\x0f\x05\xc3"), 10, 39, SITE_NONE, 0, 0 },
@@ -93,10 +99,10 @@ static uint64_t native_call(const uint8_t *f, uint64_t rax, uint64_t *ret_flags)
 {
 	uint64_t flags;
 
-	__asm__ volatile("sub $128, %%rsp\n stc\n call *%[f]\n pushfq\n pop %[flags]\n add $128, %%rsp"
+	__asm__ volatile("sub $160, %%rsp\n stc\n call *%[f]\n pushfq\n pop %[flags]\n add $160, %%rsp"
 			 : "+a"(rax), [flags] "=&r"(flags)
 			 : [f] "r"(f)
-			 : "rcx", "r11", "memory", "cc");
+			 : "rcx", "rdx", "r9", "r11", "memory", "cc");
 	*ret_flags = flags & 0x8d5;
 	return rax;
 }
@@ -111,8 +117,8 @@ TEST(trampolines_natively)
 	const int numbers[] = { SYS_getppid, SYS_getuid, 100000 };
 
 	CHECK(d && tramps != MAP_FAILED && page != MAP_FAILED);
-	for (uint32_t i = 0; i < 9; i++) {
-		int nr = numbers[i / 3];
+	for (uint32_t i = 0; i < 15; i++) {
+		int nr = numbers[i / 5];
 		uint64_t want, got, want_flags, got_flags;
 		struct site_shape s;
 		size_t behind = AT + 7;
@@ -120,10 +126,14 @@ TEST(trampolines_natively)
 		memset(page, NOP, SITE_PAGE);
 		memcpy(page + AT, "\xb8\0\0\0\0\x0f\x05\xc3", 8);
 		memcpy(page + AT + 1, &nr, sizeof(nr));
-		if (i % 3 == 1)
+		if (i % 5 == 1)
 			memcpy(page + AT, "\x90\x0f\x05\x48\x3d\x01\xf0\xff\xff\xc3", 10), behind = AT + 3;
-		if (i % 3 == 2)
+		if (i % 5 == 2)
 			memcpy(page + AT, "\x90\x0f\x05\x3d\x01\xf0\xff\xff\xc3", 9), behind = AT + 3;
+		if (i % 5 == 3) /* mov %r11, 16(%rsp): the caller's free place */
+			memcpy(page + AT, "\x4c\x89\x5c\x24\x10\x0f\x05\xc3", 8), behind = AT + 7;
+		if (i % 5 == 4) /* mov 8(%rsp), %r9; mov %rax, %rdx */
+			memcpy(page + AT, "\x4c\x8b\x4c\x24\x08\x48\x89\xc2\x0f\x05\xc3", 11), behind = AT + 10;
 		want = native_call(page + AT, (uint64_t)nr, &want_flags);
 		CHECK(st_site_decode(d, page, behind, (uint64_t)nr, &s));
 		st_trampoline_write(&s, (uint64_t)(uintptr_t)page, STUB_SITES + i * TRAMP_SIZE, 0, tramps + i * TRAMP_SIZE);
@@ -318,10 +328,10 @@ TEST(exec_forgets)
 	ops->aspace_free(as);
 	CHECK(!is_rewritten(next, ctx, MOV_BEHIND));
 	/* nothing is left where the trampolines were */
-	platform_regs(ctx)->rip = STUB_SITES + TRAMP_MOV;
+	platform_regs(ctx)->rip = STUB_SITES + TRAMP_LEA;
 	platform_regs_dirty(ctx);
 	CHECK_EQ(ops->context_switch(ctx, next), SWITCH_FAULT);
-	CHECK_EQ(ctx->fault.addr, STUB_SITES + TRAMP_MOV);
+	CHECK_EQ(ctx->fault.addr, STUB_SITES + TRAMP_LEA);
 	ops->context_free(ctx);
 	ops->aspace_free(next);
 }

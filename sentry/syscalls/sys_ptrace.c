@@ -77,7 +77,8 @@ static int64_t job_locked(struct task *t, struct task *target, enum ptrace_job j
 	return ps->job_result;
 }
 
-static int64_t fpu_io(struct task *t, struct task *target, bool write, uaddr_t addr,
+/* whole: a write of less than all of the state is refused. */
+static int64_t fpu_io(struct task *t, struct task *target, bool write, bool whole, uaddr_t addr,
 		uint64_t size, uint64_t *ret_size)
 {
 	uint8_t *buf = malloc(FPU_MAX);
@@ -95,6 +96,10 @@ static int64_t fpu_io(struct task *t, struct task *target, bool write, uaddr_t a
 		have = MIN(have, (int64_t)arch_fpu_size());
 		memcpy(buf + FPU_SOFTWARE, &features, sizeof(features)); /* for debuggers, as Linux does */
 		*ret_size = MIN(size, (uint64_t)have);
+	}
+	if (r == 0 && write && whole && *ret_size < (uint64_t)have)
+		r = -EFAULT;
+	if (r == 0) {
 		r = write ? copy_in(task_umem(t), buf, addr, *ret_size) : copy_out(task_umem(t),
 			addr, buf, *ret_size);
 	}
@@ -144,11 +149,9 @@ static int64_t regset(struct task *t, struct task *target, uint64_t type, uint64
 	case NT_X86_XSTATE:
 		if (iov.size % 8)
 			return -EINVAL;
-		if (write && iov.size < arch_fpu_size())
-			return -EFAULT;
 		__attribute__((fallthrough));
 	case NT_FPREGSET:
-		r = fpu_io(t, target, write, UADDR(iov.base),
+		r = fpu_io(t, target, write, type == NT_X86_XSTATE, UADDR(iov.base),
 			   type == NT_FPREGSET ? MIN(iov.size, (uint64_t)FXSAVE_SIZE) : iov.size,
 				&iov.size);
 		break;
@@ -333,9 +336,9 @@ static int64_t request_stopped(struct task *t, struct task *target, int64_t requ
 			return -EFAULT;
 		return set_regs(target, &regs);
 	case PTRACE_GETFPREGS:
-		return fpu_io(t, target, false, UADDR(data), FXSAVE_SIZE, &size);
+		return fpu_io(t, target, false, false, UADDR(data), FXSAVE_SIZE, &size);
 	case PTRACE_SETFPREGS:
-		return fpu_io(t, target, true, UADDR(data), FXSAVE_SIZE, &size);
+		return fpu_io(t, target, true, false, UADDR(data), FXSAVE_SIZE, &size);
 	case PTRACE_GETREGSET:
 		return regset(t, target, addr, data, false);
 	case PTRACE_SETREGSET:

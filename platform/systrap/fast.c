@@ -243,7 +243,8 @@ void st_fast_answered(struct st_context *ctx)
 		return;
 	}
 	p->polling = true;
-	p->calls = p->calls_at_event = 0;
+	p->calls = 0;
+	p->calls_at_event = 0u - SPARSE_CALLS; /* one call comes the old way while this thread moves */
 	atomic_store(&fast_of(ctx)->armed, 1);
 }
 

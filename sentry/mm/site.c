@@ -6,15 +6,15 @@
 
 /*
  * Whether the bytes of p, at an executable page of v, change only by something that the platform is told of. A file
- * of frames (tmpfs, memfd) may be mapped a second time, shared and writable: a JIT does that. Nobody does it to a
- * program.
+ * may be written to, or be mapped a second time, shared and writable: a JIT does that. Nobody does it to what is mapped
+ * as a program or library (MAP_DENYWRITE, as exec and dynamic linkers do).
  */
 static bool bytes_stay(const struct vma *v, const struct pma *p)
 {
 	if ((v->flags & VMA_SHARED) || (v->prot & (PROT_EXEC | PROT_WRITE)) != PROT_EXEC ||
 	    (p->prot & (PROT_EXEC | PROT_WRITE)) != PROT_EXEC)
 		return false;
-	return (p->flags & (PMA_OWNED | PMA_HOST)) || (v->flags & (VMA_IMAGE | VMA_FRAMES));
+	return (p->flags & PMA_OWNED) || (v->flags & (VMA_IMAGE | VMA_FRAMES));
 }
 
 int mm_rewrite_site(struct mm *mm, struct pcontext *self, uint64_t ip)

@@ -265,9 +265,8 @@ TEST(code_that_is_given_back_or_moves)
 }
 
 /* Code that is written through another mapping of the same file. */
-static void dual_mapping(int flags)
+static void dual_mapping(int fd, int flags)
 {
-	int fd = OK(memfd_create("jit", 0));
 	uint8_t *write_at, *run_at;
 
 	OK(ftruncate(fd, PAGE));
@@ -283,8 +282,10 @@ static void dual_mapping(int flags)
 
 TEST(code_of_two_mappings)
 {
-	dual_mapping(MAP_SHARED);
-	dual_mapping(MAP_PRIVATE);
+	dual_mapping(OK(memfd_create("jit", 0)), MAP_SHARED);
+	dual_mapping(OK(memfd_create("jit", 0)), MAP_PRIVATE);
+	dual_mapping(OK(open("jit", O_RDWR | O_CREAT, 0600)), MAP_SHARED);
+	dual_mapping(OK(open("jit", O_RDWR | O_CREAT, 0600)), MAP_PRIVATE);
 }
 
 TEST(a_debugger_writes_and_steps)

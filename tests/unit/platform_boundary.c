@@ -330,6 +330,7 @@ int main(void)
 {
 	char why[256] = "";
 
+	setvbuf(stdout, NULL, _IOLBF, 0); /* of a hang, too, one is to see how far it came */
 	if (ops->probe && ops->probe(why, sizeof(why)) < 0) {
 		if (ops->device_take) { /* hosts may lack the device */
 			printf("SKIP all %s\n0 passed, 0 failed, 1 skipped\n", why);

@@ -555,15 +555,20 @@ static void test_keys_and_tiles(void)
 
 static void more_tests(void)
 {
+	printf("# kernel half\n");
 	test_kernel_half();
+	printf("# instructions\n");
 	test_opcodes();
 	test_privileged();
 	test_segments();
+	printf("# translations\n");
 	test_translations();
 	test_recycled_tables();
 	test_too_many_tables();
+	printf("# files\n");
 	test_files();
 	test_many_windows();
+	printf("# threads\n");
 	test_interrupted_calls();
 	test_many_contexts();
 	test_many_spinners();

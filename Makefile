@@ -72,8 +72,7 @@ $(OUT)/runsc-gofer: $(call obj,$(GOFER_SRC) $(HOST_SRC) $(BASE_SRC))
 	$(Q)$(CC) $(ALL_CFLAGS) $(STATIC) $(LDHARD) -o $@ $^ -lseccomp
 
 # The FPU is left to the guest: in ring 0 of the kvm platform the first use of it costs an exception and a save.
-USES_FPU := sentry/fs/proc/system.c sentry/time/clock.c
-$(call obj,$(filter-out $(USES_FPU),$(SENTRY_SRC) $(PLATFORM_SRC) $(HOST_SRC) $(BASE_SRC))): \
+$(call obj,$(SENTRY_SRC) $(PLATFORM_SRC) $(HOST_SRC) $(BASE_SRC)): \
 	ALL_CFLAGS += $(if $(SAN),,-mgeneral-regs-only)
 
 objects: $(call obj,$(SENTRY_SRC) $(PLATFORM_SRC) $(GOFER_SRC) $(RUNSC_SRC))

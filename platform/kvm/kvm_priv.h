@@ -238,7 +238,7 @@ void kv_segment_code(struct kvm_segment *s, bool is_long);
 void kv_segment_data(struct kvm_segment *s, bool flat, uint64_t base);
 
 /* ring0.c */
-int kv_ring0_open(struct kv_platform *p);
+int kv_ring0_open(struct kv_platform *p, int device_fd);
 void kv_ring0_close(struct kv_platform *p);
 void kv_ring0_root(struct kv_platform *p, struct kv_table root);
 void kv_ring0_kernel_fill(uint8_t *kernel);

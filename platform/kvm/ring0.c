@@ -29,6 +29,7 @@ enum {
 	XSAVE_MAX = 4096,
 	C_XFEATURES = 0xe7, /* x87, SSE, AVX, AVX-512: what C code can have in registers */
 	TRAP_FLAG = 0x100,
+	BIT_SMEP = 1 << 7, BIT_SMAP = 1 << 20, CR4_SMEP = 1 << 20, CR4_SMAP = 1 << 21,
 };
 static const uint64_t LARGE = 2ull << 20, PTE_LARGE = 1ull << 7, USER_FLAGS = 0x244dd5;
 static const uint64_t PLAIN = PTE_PRESENT | PTE_WRITE | PTE_ACCESSED | PTE_DIRTY;
@@ -192,6 +193,21 @@ static bool processor_fits(void)
 	return (vmx || svm) && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & 1); /* FSGSBASE */
 }
 
+/* Whether user mode can read what supervisor pages of its own page tables hold (Meltdown): then none may be there. */
+static bool user_can_read_supervisor(int device_fd)
+{
+	enum { MSR_ARCH_CAPABILITIES = 0x10a, RDCL_NO = 1 };
+	struct {
+		struct kvm_msrs head;
+		struct kvm_msr_entry entry;
+	} msr = { .head.nmsrs = 1, .entry.index = MSR_ARCH_CAPABILITIES };
+	unsigned int a, b, c, d;
+
+	if (!__get_cpuid(0, &a, &b, &c, &d) || b != signature_INTEL_ebx)
+		return false;
+	return ioctl(device_fd, KVM_GET_MSRS, &msr) != 1 || !(msr.entry.data & RDCL_NO);
+}
+
 /* Whether all of the sentry lies in the window, which is a matter of the host's layout. */
 static bool sentry_fits(void)
 {
@@ -204,13 +220,22 @@ static bool sentry_fits(void)
 	return fits;
 }
 
-/* Makes the machine one for ring-0 mode, when processor and layout are fit for it. Before any vCPU and root. 0 or -errno. */
-int kv_ring0_open(struct kv_platform *p)
+static uint32_t cpuid_leaf7_ebx(const struct kv_platform *p)
+{
+	for (uint32_t i = 0; i < p->cpuid->nent; i++)
+		if (p->cpuid->entries[i].function == 7 && p->cpuid->entries[i].index == 0)
+			return p->cpuid->entries[i].ebx;
+	return 0;
+}
+
+/* Makes the machine (of the open device) one for ring-0 mode, when processor and layout are fit for it. Before any vCPU and root. 0 or -errno. */
+int kv_ring0_open(struct kv_platform *p, int device_fd)
 {
 	struct kv_ring0 *r;
 	int err;
 
-	if (!p->chunk_gpa || p->xsave_size > XSAVE_MAX || !processor_fits() || !sentry_fits())
+	if (!p->chunk_gpa || p->xsave_size > XSAVE_MAX || !processor_fits() || user_can_read_supervisor(device_fd) ||
+	    !sentry_fits())
 		return 0;
 	r = calloc(1, sizeof(*r));
 	if (!r)
@@ -227,6 +252,10 @@ int kv_ring0_open(struct kv_platform *p)
 		free(r);
 		return err;
 	}
+	if (cpuid_leaf7_ebx(p) & BIT_SMEP)
+		p->cr4 |= CR4_SMEP;
+	if (cpuid_leaf7_ebx(p) & BIT_SMAP)
+		p->cr4 |= CR4_SMAP;
 	p->ring0 = r;
 	return 0;
 }

@@ -218,7 +218,7 @@ static int make_machine(struct kv_platform *p, int fd)
 		p->kernel = NULL;
 		return -errno;
 	}
-	err = kv_ring0_open(p);
+	err = kv_ring0_open(p, fd);
 	if (err < 0)
 		return err;
 	kernel_fill(p->kernel, p->ring0 != NULL);

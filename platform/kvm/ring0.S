@@ -68,7 +68,10 @@
 	mov %rdx, G_GS(\base)
 	.endm
 
-	/* Back into kv_ring0_user's caller with what in rax (rdx: the error code); rbp is the data page. The user's FPU state is live, so TS is set. */
+	/*
+	 * Back into kv_ring0_user's caller with what in rax (rdx: the error code); rbp is the data page. The user's FPU state is live,
+	 * so TS is set.
+	 */
 	.macro TO_C
 	movl $0, R0_C_FPU(%rbp)
 	mov $CR0_NO_FPU, %ecx
@@ -92,7 +95,8 @@ kv_r0_handlers:
 	.set vector, 0
 	.rept 256
 	.balign HANDLER_SIZE, 0xf4
-	.ifeq (vector == 8) || (vector >= 10 && vector <= 14) || (vector == 17) || (vector == 21) || (vector == 29) || (vector == 30)
+	/* 8, 10 to 14, 17, 21, 29, 30 come with an error code */
+	.ifeq (vector < 32) && ((0x60227d00 >> vector) & 1)
 	pushq $0
 	.endif
 	pushq $vector

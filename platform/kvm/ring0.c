@@ -154,7 +154,7 @@ static bool mirror(struct kv_platform *p, uint64_t addr)
 	if (start + size == KV_R0_WINDOW_END)
 		size -= KV_PAGE; /* nobody can map the last page */
 	gpa = p->chunk_gpa + r->chunk_count * (uint64_t)KV_R0_CHUNK;
-	if (kv_memory_slot(p, KV_MEM_CHUNKS + r->chunk_count, gpa, size, (void *)(uintptr_t)start) < 0) /* NOLINT */
+	if (kv_memory_slot(p, KV_MEM_CHUNKS + r->chunk_count, gpa, size, (void *)(uintptr_t)start) < 0)
 		return false;
 	r->chunk_count++;
 	if (!chunk_fill(r, start, gpa, &entry))
@@ -228,7 +228,10 @@ static uint32_t cpuid_leaf7_ebx(const struct kv_platform *p)
 	return 0;
 }
 
-/* Makes the machine (of the open device) one for ring-0 mode, when processor and layout are fit for it. Before any vCPU and root. 0 or -errno. */
+/*
+ * Makes the machine (of the open device) one for ring-0 mode, when processor and layout are fit for it. Before any vCPU and root.
+ * 0 or -errno.
+ */
 int kv_ring0_open(struct kv_platform *p, int device_fd)
 {
 	struct kv_ring0 *r;

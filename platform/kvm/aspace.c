@@ -11,7 +11,7 @@
 #include "platform/host/clock.h"
 #include "platform/kvm/kvm_priv.h"
 
-enum { KICK_NS = 2000000, LEVELS = 4, ENTRIES = 512, USER_ENTRIES = 256, ZAP_GAP = 16 };
+enum { KICK_NS = 2000000, LEVELS = 4, ENTRIES = 512, USER_ENTRIES = KV_R0_ROOT_FIRST, ZAP_GAP = 16 };
 /* A larger mapping is made around the place that the caller faulted at, or from its start on. */
 static const uint64_t MAP_MAX = 32ull << 20;
 static const uint64_t TABLE_ENTRY = PTE_PRESENT | PTE_WRITE | PTE_USER | PTE_ACCESSED;
@@ -184,6 +184,7 @@ static int root_new(struct kv_aspace *as)
 	if (err < 0)
 		return err;
 	as->root = kv_table_at(p, number);
+	kv_ring0_root(p, as->root);
 	atomic_store_explicit(&as->root.entry[p->kernel_index], p->kernel_entry, memory_order_release);
 	return 0;
 }
@@ -287,10 +288,9 @@ void kv_aspace_enter(struct kv_aspace *as)
 void kv_aspace_leave(struct kv_aspace *as)
 {
 	atomic_fetch_sub(&as->running, 1);
-	if (unlikely(atomic_load(&as->stopping))) {
-		GUARD(mutex, &as->mu);
+	/* Without the lock, which the caller may hold when it is on its way out of ring 0; who waits looks again soon. */
+	if (unlikely(atomic_load(&as->stopping)))
 		cond_broadcast(&as->stopped);
-	}
 }
 
 /* Returns when no vCPU runs in as; none enters until start_locked. */

@@ -29,9 +29,6 @@ enum {
 };
 static const uint64_t VSYSCALL_PAGE = 0xffffffffff600000ull, USER_FLAGS = 0x244dd5;
 
-/* Nothing happened that is of interest above. */
-static const enum switch_why SWITCH_AGAIN = (enum switch_why)-1;
-
 /* The stack of an exception, at its end. */
 struct frame {
 	uint64_t error, rip, cs, rflags, rsp, ss;
@@ -54,6 +51,10 @@ int kv_context_new(struct platform *platform, struct pcontext **ret_ctx)
 	sigemptyset(&kick);
 	sigaddset(&kick, KV_KICK_SIGNAL);
 	pthread_sigmask(SIG_BLOCK, &kick, NULL);
+	if (kv_ring0_context_new(ctx) < 0) {
+		free(ctx);
+		return -ENOMEM;
+	}
 	*ret_ctx = &ctx->pub;
 	return 0;
 }
@@ -66,9 +67,10 @@ void kv_context_free(struct pcontext *pub)
 	if (!pub)
 		return;
 	ctx = kv_context(pub);
+	kv_ring0_leave(ctx);
 	kv_aspace_detach(ctx);
 	kv_vcpu_forget(ctx);
-	free(ctx->fpu);
+	kv_ring0_context_free(ctx);
 	free(ctx);
 }
 
@@ -87,7 +89,7 @@ void kv_context_interrupt(struct pcontext *pub)
 }
 
 /* A kick stays pending until somebody takes it: it would end every later stay in the guest. */
-static void kick_take(void)
+void kv_kick_take(void)
 {
 	static const struct timespec now = { 0, 0 };
 	sigset_t kick;
@@ -119,6 +121,7 @@ int64_t kv_fpu_get(struct pcontext *pub, void *buf, size_t size)
 	struct kvm_xsave state;
 	size_t n = ctx->platform->xsave_size;
 
+	kv_ring0_leave(ctx);
 	GUARD(mutex, &ctx->platform->vcpu_mu);
 	if (ctx->fpu_fresh || !ctx->vcpu) {
 		if (ctx->fpu && ctx->fpu_size)
@@ -149,6 +152,7 @@ int kv_fpu_set(struct pcontext *pub, const void *buf, size_t size)
 
 	if (err < 0)
 		return err;
+	kv_ring0_leave(ctx);
 	GUARD(mutex, &ctx->platform->vcpu_mu);
 	if (!ctx->fpu)
 		ctx->fpu = malloc(sizeof(struct kvm_xsave));
@@ -170,7 +174,7 @@ void kv_set_step(struct pcontext *pub, bool on)
 }
 
 /* ctx lives in as from now on; with another FPU state only when one was set since. */
-static void move_to(struct kv_context *ctx, struct kv_aspace *as)
+void kv_context_move(struct kv_context *ctx, struct kv_aspace *as)
 {
 	struct kv_platform *p = ctx->platform;
 
@@ -178,8 +182,12 @@ static void move_to(struct kv_context *ctx, struct kv_aspace *as)
 	kv_aspace_attach(as, ctx);
 	GUARD(mutex, &p->vcpu_mu);
 	if (!ctx->fpu_given) {
-		free(ctx->fpu);
-		ctx->fpu = NULL;
+		if (p->ring0) {
+			kv_fpu_initial(ctx->fpu, sizeof(struct kvm_xsave));
+		} else {
+			free(ctx->fpu);
+			ctx->fpu = NULL;
+		}
 		ctx->fpu_size = 0;
 		ctx->fpu_fresh = true;
 	}
@@ -196,7 +204,7 @@ static uint64_t user_base(uint64_t base)
  * Puts the context's registers where KVM_RUN takes them from. Values that KVM refuses, or that are no user's, are made
  * harmless: selectors other than Linux's user ones, bases outside the user half, addresses no processor has.
  */
-static void regs_to_vcpu(struct kv_context *ctx, struct kv_vcpu *v, uint64_t root)
+void kv_regs_to_vcpu(struct kv_context *ctx, struct kv_vcpu *v, uint64_t root)
 {
 	const struct guest_regs *g = &ctx->pub.regs;
 	struct kvm_sregs *s = &v->run->s.regs.sregs;
@@ -220,7 +228,7 @@ static void regs_to_vcpu(struct kv_context *ctx, struct kv_vcpu *v, uint64_t roo
 }
 
 /* The general registers after an exit; rip, flags and stack may be the handler's. */
-static void regs_from_vcpu(struct guest_regs *g, const struct kvm_run *run)
+void kv_regs_from_vcpu(struct guest_regs *g, const struct kvm_run *run)
 {
 	const struct kvm_sregs *s = &run->s.regs.sregs;
 	const struct kvm_regs *r = &run->s.regs.regs;
@@ -242,7 +250,7 @@ static enum switch_why report_signal(struct kv_context *ctx, int signo, int code
 	return SWITCH_SIGNAL;
 }
 
-static enum switch_why report_call(struct kv_context *ctx, uint32_t arch)
+enum switch_why kv_report_call(struct kv_context *ctx, uint32_t arch)
 {
 	struct guest_regs *r = &ctx->pub.regs;
 	struct platform_syscall *sc = &ctx->pub.syscall;
@@ -273,7 +281,7 @@ static enum switch_why report_vsyscall(struct kv_context *ctx)
 	r->rip = ret;
 	r->rsp += 8;
 	r->rax = (uint64_t)nr[entry];
-	report_call(ctx, AUDIT_ARCH_X86_64);
+	kv_report_call(ctx, AUDIT_ARCH_X86_64);
 	r->orig_rax = UINT64_MAX;
 	ctx->pub.syscall.vsyscall = true;
 	return SWITCH_SYSCALL;
@@ -289,7 +297,7 @@ static enum switch_why report_page_fault(struct kv_context *ctx, uint64_t addr, 
 		r->eflags = r->r11;
 		if (addr == KV_SYSCALL32)
 			r->cs = KV_USER_CS32;
-		return report_call(ctx, addr == KV_SYSCALL ? AUDIT_ARCH_X86_64 : AUDIT_ARCH_I386);
+		return kv_report_call(ctx, addr == KV_SYSCALL ? AUDIT_ARCH_X86_64 : AUDIT_ARCH_I386);
 	}
 	if ((error & FAULT_EXEC) && addr == r->rip && addr >= VSYSCALL_PAGE) {
 		enum switch_why why = report_vsyscall(ctx);
@@ -302,7 +310,7 @@ static enum switch_why report_page_fault(struct kv_context *ctx, uint64_t addr, 
 		return SWITCH_DEAD;
 	if (error & FAULT_KEY)
 		return report_signal(ctx, SIGSEGV, SEGV_KEY, addr);
-	*f = (struct platform_fault){ .addr = addr, .mapped = (error & FAULT_PRESENT) && addr < KV_TASK_SIZE };
+	*f = (struct platform_fault){ .addr = addr, .mapped = (error & FAULT_PRESENT) && addr < KV_USER_MAX };
 	f->access = (error & FAULT_EXEC) ? PLATFORM_EXEC : (error & FAULT_WRITE) ? PLATFORM_WRITE : PLATFORM_READ;
 	return SWITCH_FAULT;
 }
@@ -320,19 +328,19 @@ static enum switch_why report_invalid(struct kv_context *ctx)
 	if (memcmp(code, int80, sizeof(code)) != 0)
 		return report_signal(ctx, SIGILL, ILL_ILLOPN, r->rip);
 	r->rip += sizeof(int80);
-	return report_call(ctx, AUDIT_ARCH_I386);
+	return kv_report_call(ctx, AUDIT_ARCH_I386);
 }
 
 static int fpu_code(struct kv_context *ctx, bool x87)
 {
 	struct kvm_xsave state;
 
-	if (ioctl(ctx->vcpu->fd, KVM_GET_XSAVE, &state) < 0)
+	if (kv_fpu_get(&ctx->pub, &state, sizeof(state)) < 0)
 		return 0;
 	return x87 ? kv_fpu_x87_code(&state) : kv_fpu_sse_code(&state);
 }
 
-static enum switch_why report_exception(struct kv_context *ctx, unsigned int vector, uint64_t error, uint64_t cr2)
+enum switch_why kv_report_exception(struct kv_context *ctx, unsigned int vector, uint64_t error, uint64_t cr2)
 {
 	uint64_t rip = ctx->pub.regs.rip;
 
@@ -340,7 +348,7 @@ static enum switch_why report_exception(struct kv_context *ctx, unsigned int vec
 	case VEC_PAGE_FAULT:
 		return report_page_fault(ctx, cr2, error);
 	case VEC_INT80:
-		return report_call(ctx, AUDIT_ARCH_I386);
+		return kv_report_call(ctx, AUDIT_ARCH_I386);
 	case VEC_DIVIDE:
 		return report_signal(ctx, SIGFPE, FPE_INTDIV, rip);
 	case VEC_DEBUG:
@@ -423,7 +431,7 @@ static enum switch_why report_unknown(struct kv_context *ctx, struct kv_vcpu *v,
 }
 
 /* Why KVM_RUN came back with err; the registers are loaded. */
-static enum switch_why exit_reason(struct kv_context *ctx, struct kv_vcpu *v, int err)
+enum switch_why kv_exit_reason(struct kv_context *ctx, struct kv_vcpu *v, int err)
 {
 	const struct kvm_run *run = v->run;
 	struct guest_regs *r = &ctx->pub.regs;
@@ -431,7 +439,7 @@ static enum switch_why exit_reason(struct kv_context *ctx, struct kv_vcpu *v, in
 	uint64_t error;
 
 	if (in_handler(ctx, v, &vector, &error) && (err == -EINTR || (err == 0 && run->exit_reason == KVM_EXIT_HLT)))
-		return report_exception(ctx, vector, error, run->s.regs.sregs.cr2);
+		return kv_report_exception(ctx, vector, error, run->s.regs.sregs.cr2);
 	if (err == -EINTR) {
 		v->doubtful = true; /* an event may be half delivered */
 		if (r->rip != KV_SYSCALL && r->rip != KV_SYSCALL32)
@@ -465,13 +473,13 @@ static enum switch_why run(struct kv_context *ctx, struct kv_aspace *as)
 	bool was_stepped = ctx->step;
 	int err;
 
-	regs_to_vcpu(ctx, v, as->root.gpa);
+	kv_regs_to_vcpu(ctx, v, as->root.gpa);
 	err = ioctl(v->fd, KVM_RUN, 0) < 0 ? -errno : 0;
 	if (unlikely(err == -EINTR))
-		kick_take();
-	regs_from_vcpu(&ctx->pub.regs, v->run);
+		kv_kick_take();
+	kv_regs_from_vcpu(&ctx->pub.regs, v->run);
 	kv_aspace_leave(as);
-	enum switch_why why = exit_reason(ctx, v, err);
+	enum switch_why why = kv_exit_reason(ctx, v, err);
 
 	if (was_stepped)
 		ctx->pub.regs.eflags &= ~(uint64_t)TRAP_FLAG;
@@ -485,8 +493,10 @@ enum switch_why kv_context_switch(struct pcontext *pub, struct aspace *as_pub)
 	struct kv_aspace *as = kv_aspace(as_pub);
 	enum switch_why why;
 
+	if (ctx->platform->ring0)
+		return kv_ring0_switch(ctx, as);
 	if (unlikely(ctx->as != as))
-		move_to(ctx, as);
+		kv_context_move(ctx, as);
 	ctx->fpu_given = false;
 	do {
 		atomic_store(&ctx->in_guest, 1); /* before `interrupted` is looked at: see kv_context_interrupt */

@@ -64,8 +64,8 @@ static int kv_open(int memory_fd, struct platform **ret_platform)
 		kv_close(&p->pub);
 		return err;
 	}
-	p->pub.mode = "exit mode";
-	p->pub.by_name_only = true; /* every call leaves the machine */
+	p->pub.mode = p->ring0 ? "ring-0 mode" : "exit mode";
+	p->pub.by_name_only = !p->ring0; /* every call leaves the machine */
 	*ret_platform = &p->pub;
 	return 0;
 }

@@ -28,12 +28,17 @@ enum {
 	KV_VCPUS_MAX = 1024,
 	KV_XSAVE_MIN = 576,
 	KV_HASH = 1024,
+	KV_R0_CHUNKS_MAX = 128,
+	KV_R0_ROOT_FIRST = KV_R0_WINDOW >> 39, /* entries of a root from here on show the sentry */
+	KV_R0_ROOT_END = 256,
 	KV_KICK_SIGNAL = SIGURG,
 	/* numbers of memory slots */
 	KV_MEM_KERNEL = 0,
 	KV_MEM_FLUSH,
+	KV_MEM_R0_TABLES,
 	KV_MEM_TABLES,
-	KV_MEM_FRAMES = KV_MEM_TABLES + KV_TABLE_SLOTS,
+	KV_MEM_CHUNKS = KV_MEM_TABLES + KV_TABLE_SLOTS,
+	KV_MEM_FRAMES = KV_MEM_CHUNKS + KV_R0_CHUNKS_MAX,
 };
 
 /* Page table entries. */
@@ -67,6 +72,8 @@ struct kv_slot {
 	uint8_t *hva;		  /* the sentry's mapping of KV_SLOT bytes; const once the slot is there */
 	struct kv_window *window; /* KV_WINDOWS_PER_SLOT of them; NULL: the guest memory file */
 };
+
+struct kv_ring0;
 
 struct kv_platform {
 	struct platform pub;
@@ -107,6 +114,8 @@ struct kv_platform {
 	uint32_t vcpu_hand;	   /* where the search for an idle one goes on */
 	struct mutex peek_mu;
 	_Atomic uint64_t wipe_round;
+	struct kv_ring0 *ring0; /* const; NULL: exit mode */
+	uint64_t chunk_gpa;	/* const: where the sentry's chunks lie */
 };
 
 struct kv_aspace {
@@ -151,6 +160,11 @@ struct kv_context {
 	/* private to the task thread */
 	bool fpu_given;		      /* fpu was set since the last switch */
 	bool step;
+	/* ring-0 mode, all private to the task thread */
+	bool in_ring0;		      /* it runs in ring 0, and holds its vCPU */
+	enum switch_why host_why;     /* with R0_HOST */
+	void *exit_stack;
+	uint64_t enter_sp;
 };
 
 static inline struct kv_context *kv_context(struct pcontext *ctx)
@@ -223,6 +237,20 @@ void kv_vcpus_close(struct kv_platform *p);
 void kv_segment_code(struct kvm_segment *s, bool is_long);
 void kv_segment_data(struct kvm_segment *s, bool flat, uint64_t base);
 
+/* ring0.c */
+int kv_ring0_open(struct kv_platform *p, int device_fd);
+void kv_ring0_close(struct kv_platform *p);
+void kv_ring0_root(struct kv_platform *p, struct kv_table root);
+void kv_ring0_kernel_fill(uint8_t *kernel);
+int kv_ring0_vcpu_new(struct kv_platform *p, struct kv_vcpu *v);
+int kv_ring0_context_new(struct kv_context *ctx);
+void kv_ring0_context_free(struct kv_context *ctx);
+enum switch_why kv_ring0_switch(struct kv_context *ctx, struct kv_aspace *as);
+_Noreturn void kv_ring0_loop(struct kv_context *ctx);
+void kv_ring0_leave(struct kv_context *ctx);
+extern const char kv_r0_handlers[], kv_r0_handlers_end[], kv_r0_c_fault[];
+extern const char kv_r0_stub[], kv_r0_stub_end[], kv_r0_stub32[], kv_r0_host_call[];
+
 /* fpu.c */
 void kv_fpu_initial(void *buf, size_t size);
 void kv_fpu_complete(const struct kv_platform *p, void *state);
@@ -231,6 +259,14 @@ int kv_fpu_sse_code(const void *state);
 int kv_fpu_check(const struct kv_platform *p, const void *buf, size_t size);
 
 /* context.c */
+#define SWITCH_AGAIN ((enum switch_why)-1) /* nothing happened that is of interest above */
+void kv_regs_to_vcpu(struct kv_context *ctx, struct kv_vcpu *v, uint64_t root);
+void kv_regs_from_vcpu(struct guest_regs *g, const struct kvm_run *run);
+enum switch_why kv_exit_reason(struct kv_context *ctx, struct kv_vcpu *v, int err);
+enum switch_why kv_report_exception(struct kv_context *ctx, unsigned int vector, uint64_t error, uint64_t cr2);
+enum switch_why kv_report_call(struct kv_context *ctx, uint32_t arch);
+void kv_context_move(struct kv_context *ctx, struct kv_aspace *as);
+void kv_kick_take(void);
 int kv_context_new(struct platform *platform, struct pcontext **ret_ctx);
 void kv_context_free(struct pcontext *pub);
 enum switch_why kv_context_switch(struct pcontext *pub, struct aspace *as);

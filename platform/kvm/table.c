@@ -161,9 +161,12 @@ int kv_tables_open(struct kv_platform *p)
 		return err;
 	p->kernel_root = kv_table_at(p, root).gpa;
 	p->kernel_index = (KV_KERNEL >> 39) % 512;
+	kv_ring0_root(p, kv_table_at(p, root));
 	err = kv_kernel_map(p, KV_HANDLERS, KV_PAGE, false, true);
 	if (err == 0)
 		err = kv_kernel_map(p, KV_IDT, KV_PAGE, false, false);
+	if (err == 0 && p->ring0)
+		err = kv_kernel_map(p, KV_R0_HANDLERS, KV_R0_HANDLERS_SIZE, false, true);
 	p->kernel_entry = atomic_load(&kv_table_at(p, root).entry[p->kernel_index]);
 	return err;
 }

@@ -56,7 +56,7 @@ static void sregs_init(const struct kv_platform *p, struct kv_vcpu *v)
 {
 	struct kvm_sregs *s = &v->run->s.regs.sregs;
 
-	s->cr0 = 0x80050033; /* PE MP ET NE WP AM PG */
+	s->cr0 = R0_CR0;
 	s->cr4 = p->cr4;
 	s->efer = 0xd01; /* SCE LME LMA NXE */
 	s->cr8 = 0;
@@ -73,7 +73,7 @@ static void sregs_init(const struct kv_platform *p, struct kv_vcpu *v)
 /* The GDT and TSS page. Accessed and busy bits are set already, since the processor cannot write there. */
 static void cpu_page_fill(const struct kv_vcpu *v, uint8_t *page)
 {
-	const uint64_t tss = cpu_address(v) + TSS_OFFSET, stack = cpu_address(v) + KV_CPU_SIZE;
+	const uint64_t tss = cpu_address(v) + TSS_OFFSET, stack = cpu_address(v) + KV_CPU_STACK_END;
 	const uint16_t no_bitmap = TSS_LIMIT + 1;
 	uint64_t *gdt = (uint64_t *)(void *)page;
 
@@ -92,13 +92,14 @@ static void cpu_page_fill(const struct kv_vcpu *v, uint8_t *page)
 /* Everything about a vCPU that no later entry sets: also after an exit that leaves its state in doubt. */
 static int vcpu_reset(struct kv_platform *p, struct kv_vcpu *v)
 {
+	const uint64_t stub = cpu_address(v) + KV_CPU_STUB, stub32 = stub + (uint64_t)(kv_r0_stub32 - kv_r0_stub);
 	struct {
 		struct kvm_msrs head;
 		struct kvm_msr_entry entry[4];
 	} msrs = { .head.nmsrs = 4,
 		   .entry = { { .index = MSR_STAR, .data = (uint64_t)KV_KERNEL_CS << 32 | (uint64_t)KV_USER_CS32 << 48 },
-			      { .index = MSR_LSTAR, .data = KV_SYSCALL },
-			      { .index = MSR_CSTAR, .data = KV_SYSCALL32 },
+			      { .index = MSR_LSTAR, .data = p->ring0 ? stub : KV_SYSCALL },
+			      { .index = MSR_CSTAR, .data = p->ring0 ? stub32 : KV_SYSCALL32 },
 			      { .index = MSR_SFMASK, .data = SFMASK } } };
 	struct kvm_xcrs xcrs = { .nr_xcrs = 1, .xcrs[0].value = p->xcr0 };
 	struct kvm_vcpu_events events = { 0 };
@@ -122,6 +123,9 @@ static int vcpu_new_locked(struct kv_platform *p, struct kv_vcpu **ret_vcpu)
 		struct kvm_signal_mask head;
 		uint32_t blocked[2]; /* in the guest: everything but the kick */
 	} mask = { .head.len = sizeof(mask.blocked), .blocked = { ~(1u << (KV_KICK_SIGNAL - 1)), UINT32_MAX } };
+	uint64_t tsc_offset = 0;
+	struct kvm_device_attr tsc = { .group = KVM_VCPU_TSC_CTRL, .attr = KVM_VCPU_TSC_OFFSET,
+				       .addr = (uint64_t)(uintptr_t)&tsc_offset };
 	struct kv_vcpu *v = calloc(1, sizeof(*v));
 	uint8_t *page;
 	int err;
@@ -145,10 +149,14 @@ static int vcpu_new_locked(struct kv_platform *p, struct kv_vcpu **ret_vcpu)
 	p->vcpu[p->vcpu_count++] = v; /* its number is used up, whatever follows */
 	page = p->kernel + (cpu_address(v) - KV_KERNEL);
 	cpu_page_fill(v, page);
-	v->stack_end = (const uint64_t *)(void *)(page + KV_CPU_SIZE);
+	v->stack_end = (const uint64_t *)(void *)(page + KV_CPU_STACK_END);
 	err = kv_kernel_map(p, cpu_address(v), KV_PAGE, false, false);
 	if (err == 0)
 		err = kv_kernel_map(p, cpu_address(v) + KV_PAGE, KV_PAGE, true, false);
+	if (err == 0 && p->ring0)
+		err = kv_ring0_vcpu_new(p, v);
+	/* The counter shows the host's value, which the clocks of the sentry and of the guest's vDSO count on. */
+	(void)!ioctl(v->fd, KVM_SET_DEVICE_ATTR, &tsc);
 	if (err == 0 && (ioctl(v->fd, KVM_SET_CPUID2, p->cpuid) < 0 || ioctl(v->fd, KVM_SET_SIGNAL_MASK, &mask) < 0))
 		err = -errno;
 	if (err == 0)
@@ -275,7 +283,7 @@ int kv_vcpu_take(struct kv_context *ctx)
 	ctx->vcpu->busy = true;
 	if (unlikely(ctx->vcpu->doubtful))
 		err = vcpu_reset(p, ctx->vcpu);
-	if (err == 0 && unlikely(ctx->fpu_fresh))
+	if (err == 0 && unlikely(ctx->fpu_fresh) && !p->ring0) /* ring 0 loads it itself */
 		err = vcpu_load_fpu(ctx);
 	if (err < 0)
 		ctx->vcpu->busy = false;

@@ -27,6 +27,9 @@ enum {
 };
 static const uint32_t CPUID_ADDRESS_SIZES = 0x80000008u, CPUID_PARAVIRT = 0x40000000u, CPUID_PARAVIRT_END = 0x40010000u;
 
+#define R0_CHUNKS_SIZE (KV_R0_CHUNKS_MAX * (uint64_t)KV_R0_CHUNK)
+#define GPA_TOP_SPARED (16ull << 30)
+
 /* PAE, OSFXSR, OSXMMEXCPT, FSGSBASE, OSXSAVE; UMIP where there is one */
 static const uint64_t CR4_BASE = 0x50620, CR4_UMIP = 0x800;
 
@@ -124,6 +127,11 @@ static void read_limits(struct kv_platform *p)
 	bits = MAX(bits, 36u);
 	room = ((1ull << bits) - KV_GPA_FRAMES) / KV_SLOT;
 	slots = MAX(slots, (uint64_t)SLOTS_OLD) - KV_MEM_FRAMES;
+	/* At the end of the range, but for what old AMD processors use there: the sentry's chunks of ring-0 mode. */
+	if (1ull << bits > KV_GPA_FRAMES + 3 * R0_CHUNKS_SIZE) {
+		room -= (R0_CHUNKS_SIZE + GPA_TOP_SPARED) / KV_SLOT;
+		p->chunk_gpa = (1ull << bits) - R0_CHUNKS_SIZE - GPA_TOP_SPARED;
+	}
 	slots = MIN(slots, room);
 	p->slots_max = (uint32_t)MIN(slots, (uint64_t)KV_SLOTS_MAX);
 	if (sched_getaffinity(0, sizeof(cpus), &cpus) == 0)
@@ -144,14 +152,16 @@ int kv_memory_slot(struct kv_platform *p, uint32_t number, uint64_t gpa, uint64_
 }
 
 /* Handlers and the interrupt table: every vector on the exception stack, so that no guest stack is ever written. */
-static void kernel_fill(uint8_t *kernel)
+static void kernel_fill(uint8_t *kernel, bool ring0)
 {
 	enum { GATE_KERNEL = 0x8e01, GATE_USER = 0xee01, VEC_BREAKPOINT = 3, VEC_OVERFLOW = 4, VEC_INT80 = 0x80 };
 	uint64_t *idt = (uint64_t *)(void *)(kernel + (KV_IDT - KV_KERNEL));
 
 	memcpy(kernel, kv_handlers, (size_t)(kv_handlers_end - kv_handlers));
+	if (ring0)
+		kv_ring0_kernel_fill(kernel);
 	for (uint64_t i = 0; i < 256; i++) {
-		uint64_t handler = KV_HANDLERS + i * HANDLER_SIZE;
+		uint64_t handler = (ring0 ? KV_R0_HANDLERS : KV_HANDLERS) + i * HANDLER_SIZE;
 		uint64_t gate = i == VEC_BREAKPOINT || i == VEC_OVERFLOW || i == VEC_INT80 ? GATE_USER : GATE_KERNEL;
 
 		idt[2 * i] = (handler & 0xffff) | (uint64_t)KV_KERNEL_CS << 16 | gate << 32 |
@@ -208,7 +218,10 @@ static int make_machine(struct kv_platform *p, int fd)
 		p->kernel = NULL;
 		return -errno;
 	}
-	kernel_fill(p->kernel);
+	err = kv_ring0_open(p, fd);
+	if (err < 0)
+		return err;
+	kernel_fill(p->kernel, p->ring0 != NULL);
 	return kv_memory_slot(p, KV_MEM_KERNEL, KV_GPA_KERNEL, KERNEL_SIZE, p->kernel);
 }
 
@@ -231,5 +244,6 @@ void kv_vm_close(struct kv_platform *p)
 		close(p->vm_fd);
 	if (p->kernel)
 		munmap(p->kernel, KERNEL_SIZE);
+	kv_ring0_close(p);
 	free(p->cpuid);
 }

@@ -30,7 +30,7 @@ static struct vdso_data *page = &boot_page;
 
 static struct {
 	struct mutex mu; /* LOCK_LEAF: everything here, and writes of the page */
-	bool counter_usable;
+	bool counter_usable; /* const after init */
 	uint64_t tsc0, tsc1; /* start of the base line, and of the one that replaces it */
 	int64_t mono0, mono1;
 	_Atomic int64_t set_offset; /* clock_settime(CLOCK_REALTIME): guest minus host, ns */
@@ -120,12 +120,22 @@ static void calibrate_locked(void)
 	page_write(&d);
 }
 
+static int64_t host_now(int which)
+{
+	return which == 0 ? host_monotonic_ns() :
+	       which == 1 ? host_clock_ns(CLOCK_REALTIME) + est.set_offset :
+	       which == 2 ? host_clock_ns(CLOCK_BOOTTIME) :
+			    host_clock_ns(CLOCK_TAI) + est.set_offset;
+}
+
 static int64_t estimate(int which)
 {
 	int64_t ns;
 
 	if (vdso_read(page, which, &ns))
 		return ns;
+	if (!est.counter_usable) /* nothing to estimate by: guests' vDSO reads are system calls too */
+		return host_now(which);
 	GUARD(mutex, &est.mu);
 	if (vdso_read(page, which, &ns))
 		return ns;
@@ -160,13 +170,13 @@ int64_t clock_now(int clock_id)
 	}
 }
 
-double clock_tsc_mhz(void)
+uint64_t clock_tsc_khz(void)
 {
 	uint64_t mult;
 
 	(void)estimate(0);
 	mult = page->mult;
-	return mult ? 1000.0 * 4294967296.0 / (double)mult : 0;
+	return mult ? (1000000ull << 32) / mult : 0;
 }
 
 int clock_set_realtime(int64_t now_ns)

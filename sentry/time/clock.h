@@ -19,8 +19,8 @@ static inline int64_t clock_mono(void)
 {
 	return clock_now(CLOCK_MONOTONIC);
 }
-/* Measured rate of the time stamp counter in MHz, 0 when unknown: for /proc/cpuinfo. */
-double clock_tsc_mhz(void);
+/* Measured rate of the time stamp counter in kHz, 0 when unknown: for /proc/cpuinfo. */
+uint64_t clock_tsc_khz(void);
 /* clock_settime(CLOCK_REALTIME) inside the sandbox: an offset on the host's clock. */
 int clock_set_realtime(int64_t now_ns);
 /* Saturating helpers. timespec_to_ns: -EINVAL in *ret_ns's place is never returned; false if tv_nsec or

@@ -49,25 +49,26 @@ rmdir /out/.lock
 rm -f /out/$name
 JOB
 # NAME DIRECTORY FLAGS...: the guest program of bundle NAME, DIRECTORY is to be its bind mount. Emulated time is
-# coarse and many cases sleep a while and then expect that something has happened: what fails is tried once more.
+# coarse and many cases sleep a while and then expect that something has happened: what fails is tried twice
+# more.
 cat >/guest.sh <<'GUEST'
 name=$1 data=$2
 shift 2
 mkdir -p $data
 runsc() { /sandbox/runsc --root /run/runsc "$@" run --bundle /b/$name $name; }
-runsc "$@" >/out/$name.first 2>&1
-status=$?
-failed=$(sed -n 's/^FAIL \([^ ]*\).*/\1/p' /out/$name.first)
-if [ -n "$failed" ]; then
-	sed 's/^FAIL/first time: FAIL/' /out/$name.first
+for try in 1 2 3; do
+	runsc "$@" >/out/$name.try 2>&1
+	status=$?
+	failed=$(sed -n 's/^FAIL \([^ ]*\).*/\1/p' /out/$name.try)
+	if [ -z "$failed" ] || [ $try = 3 ]; then
+		cat /out/$name.try
+		break
+	fi
+	sed "s/^FAIL/try $try: FAIL/" /out/$name.try
 	args=$(echo $failed | sed 's/ /", "/g')
 	sed -i 's#"args": \["\([^"]*\)".*\], "env"#"args": ["\1", "'"$args"'"], "env"#' /b/$name/config.json
-	runsc "$@"
-	status=$?
-else
-	cat /out/$name.first
-fi
-rm -f /out/$name.first
+done
+rm -f /out/$name.try
 exit $status
 GUEST
 echo "@@BOOT $(cut -d' ' -f1 /proc/uptime) $(uname -r) $(nproc) cpus, kvm $(ls /dev/kvm 2>/dev/null || echo absent)" >/dev/ttyS1

@@ -6,6 +6,7 @@
 #define NO_STUBS 1
 #include "tests/unit/platform_boundary.c"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -62,6 +63,37 @@ static void test_kernel_half(void)
 					(unsigned long long)b.ctx->fault.addr, b.ctx->fault.access, b.ctx->signal.signo);
 	}
 	CHECK(wrong == 0 && calls == 1);
+	expect_healthy(&b);
+	box_free(&b);
+}
+
+/* Reads, writes and jumps where this process itself lies, which ring-0 mode shows in the guest's page tables. */
+static void test_own_half(void)
+{
+	static const uint8_t code[] = { 0x48, 0x8b, 0x07, 0xf4, 0x90, 0x90, 0x90, 0x90,	  /* mov (%rdi),%rax; hlt */
+					0x48, 0x89, 0x07, 0xf4, 0x90, 0x90, 0x90, 0x90,	  /* mov %rax,(%rdi); hlt */
+					0xff, 0xe7 };					  /* jmp *%rdi */
+	static const uint8_t access[] = { R, W, X };
+	static uint64_t data = 42;
+	uint64_t local = 42, *heap = malloc(sizeof(*heap));
+	const uint64_t places[] = { (uint64_t)(uintptr_t)&data, (uint64_t)(uintptr_t)&local, (uint64_t)(uintptr_t)heap,
+				    (uint64_t)(uintptr_t)test_own_half, (uint64_t)(uintptr_t)&errno, 0x550000000000, 0x7ffffffff000 };
+	struct box b = box_new(code, sizeof(code));
+
+	*heap = 42;
+	for (uint64_t i = 0; i < sizeof(places) / sizeof(places[0]) * 3; i++) {
+		start_at(&b, CODE + i % 3 * 8);
+		b.ctx->regs.rdi = places[i / 3];
+		CHECK(run(&b) == SWITCH_FAULT && b.ctx->fault.addr == places[i / 3] && b.ctx->fault.access == access[i % 3] &&
+		      !b.ctx->fault.mapped);
+	}
+	CHECK(data == 42 && local == 42 && *heap == 42);
+	free(heap);
+	/* Returns there: to an address of the guest's highest half, and to none at all. */
+	start_at(&b, places[3]);
+	CHECK(run(&b) == SWITCH_FAULT && b.ctx->fault.addr == places[3]);
+	start_at(&b, 1ull << 62);
+	CHECK(run(&b) == SWITCH_SIGNAL || b.ctx->fault.addr == 1ull << 62);
 	expect_healthy(&b);
 	box_free(&b);
 }
@@ -557,6 +589,8 @@ static void more_tests(void)
 {
 	printf("# kernel half\n");
 	test_kernel_half();
+	printf("# the sentry's half\n");
+	test_own_half();
 	printf("# instructions\n");
 	test_opcodes();
 	test_privileged();

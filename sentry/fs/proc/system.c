@@ -86,6 +86,7 @@ static void cpu_text(struct seq *q, unsigned cpu, unsigned cpus)
 {
 	char vendor[13] = { 0 }, brand[49] = { 0 };
 	uint32_t r[4] = { 0 }, family, model;
+	uint64_t khz;
 
 	__get_cpuid(0, &r[0], &r[1], &r[2], &r[3]);
 	memcpy(vendor, &r[1], 4);
@@ -98,13 +99,15 @@ static void cpu_text(struct seq *q, unsigned cpu, unsigned cpus)
 	__get_cpuid(1, &r[0], &r[1], &r[2], &r[3]);
 	family = (r[0] >> 8 & 15) + ((r[0] >> 8 & 15) == 15 ? r[0] >> 20 & 255 : 0);
 	model = (r[0] >> 4 & 15) | (r[0] >> 12 & 0xf0);
+	khz = clock_tsc_khz();
 	seq_printf(q,
 		   "processor\t: %u\nvendor_id\t: %s\ncpu family\t: %u\nmodel\t\t: %u\nmodel name\t: %s\n"
-		   "stepping\t: %u\nmicrocode\t: 0x0\ncpu MHz\t\t: %.3f\ncache size\t: 512 KB\n"
+		   "stepping\t: %u\nmicrocode\t: 0x0\ncpu MHz\t\t: %llu.%03u\ncache size\t: 512 KB\n"
 		   "physical id\t: 0\nsiblings\t: %u\ncore id\t\t: %u\ncpu cores\t: %u\napicid\t\t: %u\n"
 		   "initial apicid\t: %u\nfpu\t\t: yes\nfpu_exception\t: yes\ncpuid level\t: 13\nwp\t\t: yes\n"
 		   "flags\t\t:",
-		   cpu, vendor, family, model, brand, r[0] & 15, clock_tsc_mhz(), cpus, cpu, cpus, cpu, cpu);
+		   cpu, vendor, family, model, brand, r[0] & 15, (unsigned long long)(khz / 1000),
+		   (unsigned int)(khz % 1000), cpus, cpu, cpus, cpu, cpu);
 	for (unsigned i = 0; i < ARRAY_COUNT(cpu_bits); i++) {
 		if (cpu_has(&cpu_bits[i]))
 			seq_printf(q, " %s", cpu_bits[i].name);

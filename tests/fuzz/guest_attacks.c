@@ -232,6 +232,7 @@ static void victim(void)
 /* Catching what an attack's child does to itself ------------------------------------------------------ */
 
 static sigjmp_buf back;
+static volatile int armed; /* back is of a call that runs: else what an attack depends on is gone, and so is its child */
 static uint64_t own_fs;
 static int own_pid;
 
@@ -240,6 +241,8 @@ __attribute__((optimize("no-stack-protector"))) static void on_trouble(int signo
 {
 	(void)signo;
 	__asm__ volatile("wrfsbase %0" : : "r"(own_fs));
+	if (!armed)
+		_exit(1);
 	siglongjmp(back, 1);
 }
 
@@ -265,13 +268,17 @@ static int touch(uint64_t addr, int write)
 {
 	volatile uint64_t *at = (volatile uint64_t *)addr;
 
-	if (sigsetjmp(back, 0))
-		return 0;
-	if (write)
-		*at = *at;
-	else
-		(void)*at;
-	return 1;
+	armed = 1;
+	if (!sigsetjmp(back, 0)) {
+		if (write)
+			*at = *at;
+		else
+			(void)*at;
+		armed = 0;
+		return 1;
+	}
+	armed = 0;
+	return 0;
 }
 
 /* jump: every byte of the pages that are ours ----------------------------------------------------------- */
@@ -283,13 +290,18 @@ static uint64_t jump_data[8 * 512] __attribute__((aligned(4096)));
 static void landed(void)
 {
 	__asm__ volatile("wrfsbase %0" : : "r"(own_fs));
+	if (!armed)
+		_exit(1);
 	siglongjmp(back, 1);
 }
 
 static void jump(void)
 {
-	if (sigsetjmp(back, 0))
+	armed = 1;
+	if (sigsetjmp(back, 0)) {
+		armed = 0;
 		return;
+	}
 	__asm__ volatile("lea jump_regs_(%%rip), %%rax\n"
 			 "mov 8(%%rax), %%rbx; mov 16(%%rax), %%rcx; mov 24(%%rax), %%rdx; mov 32(%%rax), %%rsi\n"
 			 "mov 40(%%rax), %%rdi; mov 48(%%rax), %%rbp; mov 56(%%rax), %%rsp; mov 64(%%rax), %%r8\n"
@@ -304,10 +316,12 @@ static void jump(void)
 }
 
 static const uint64_t code_pages[] = { STUB_CODE, STUB_FAST, STUB_SITES, STUB_ARGS, STUB_AREAS };
-enum { JUMP_WAYS = 3, JUMP_BYTES = 4096 };
+enum { JUMP_WAYS = 3, JUMP_BYTES = 4096, JUMP_STRIDE = 30011 };
+static uint64_t jump_first; /* so that a short run sees a part of all */
 
-static void jump_step(uint64_t index)
+static void jump_step(uint64_t number)
 {
+	const uint64_t index = (number * JUMP_STRIDE + jump_first) % (COUNT(code_pages) * JUMP_BYTES * JUMP_WAYS);
 	uint64_t way = index % JUMP_WAYS, at = index / JUMP_WAYS;
 	static const long numbers[] = { SYS_getpid, NR_REPORT, SYS_mmap, SYS_munmap, SYS_exit_group, SYS_seccomp, SYS_kill };
 
@@ -326,6 +340,7 @@ static void jump_step(uint64_t index)
 
 static void jump_attack(void)
 {
+	jump_first = next();
 	steps_in_children(catch_trouble, jump_step, COUNT(code_pages) * JUMP_BYTES * JUMP_WAYS);
 }
 
@@ -367,7 +382,10 @@ static void areas_round(void)
 	for (uint64_t i = 0; i < AREAS_SEEN * 4 && area_count < AREAS_SEEN; i++)
 		if (touch(STUB_AREAS + i * STUB_AREA_SIZE, 1))
 			area_list[area_count++] = STUB_AREAS + i * STUB_AREA_SIZE;
-	while (area_count && !sigsetjmp(back, 0)) {
+	while (area_count) {
+		if (sigsetjmp(back, 0))
+			continue;
+		armed = 1;
 		uint64_t *area = (uint64_t *)area_list[below(area_count)];
 		uint64_t words = STUB_AREA_SIZE / 8, from = below(3) ? below(64) : below(words);
 
@@ -606,8 +624,10 @@ static void entries_step(uint64_t index)
 	memset(entry_buffer, 0, sizeof(entry_buffer));
 	if (way == 3 && n % 8)
 		return; /* it seldom comes back: fewer deaths */
+	armed = 1;
 	if (!sigsetjmp(back, 0))
 		result = enter(way, nr, a);
+	armed = 0;
 	if ((int)raw(SYS_getpid, (uint64_t[6]){ 0 }) != own_pid)
 		_exit(0); /* a fork */
 	if (way == 0 && nr >= 480 && nr < NUMBERS && result != -ENOSYS && result != 0)

@@ -41,7 +41,7 @@ enum {
 	LIMIT_CHECK = 1 << 10, /* frames between two looks at the host's count */
 };
 
-/* Facts of one frame. refs is atomic; the rest is protected by memfile.mu. */
+/* Facts of one frame. All is protected by memfile.mu, but refs may be read without it. */
 struct frame {
 	_Atomic uint32_t refs;
 	uint32_t run;  /* first and last frame of a free extent: RUN_* | length; else 0 */

@@ -160,6 +160,11 @@ struct platform_ops {
 	 * before that thread's first switch. Not needed for the first context of an address space. */
 	int (*aspace_reserve)(struct aspace *as, struct pcontext *self);
 
+	/* Optional: does what the first switch into the new space as needs, as far as that may fail, so that fork fails
+	 * instead of its child. Called by the task of self, whose own space is another, after the first changes. 0, -ENOMEM
+	 * or -EAGAIN (the host makes no process). */
+	int (*aspace_prepare)(struct aspace *as, struct pcontext *self);
+
 	/* Optional: makes the system call in front of ip cheaper, which nobody but the guest's own loads of its code can
 	 * see. page holds that call, is private to the address space, not writable and mapped; self's
 	 * thread waits for the answer to that very call. The caller holds what serialises aspace_update; any later change of

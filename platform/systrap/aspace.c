@@ -10,6 +10,8 @@
 #include "platform/base/log.h"
 #include "platform/systrap/systrap_priv.h"
 
+enum { WAITING_MAX = 4 /* threads kept in an address space for contexts to come */ };
+
 /* A new empty address space with one reference. Any thread. 0 or -ENOMEM. */
 int st_aspace_new(struct platform *platform, struct aspace **ret_as)
 {
@@ -20,9 +22,7 @@ int st_aspace_new(struct platform *platform, struct aspace **ret_as)
 		return -ENOMEM;
 	as->op_room = 16;
 	as->op = calloc(as->op_room, sizeof(*as->op));
-	as->slot = as->op ? st_args_new(p) : NULL;
-	if (!as->slot) {
-		free(as->op);
+	if (!as->op) {
 		free(as);
 		return -ENOMEM;
 	}
@@ -31,32 +31,23 @@ int st_aspace_new(struct platform *platform, struct aspace **ret_as)
 	as->refs = 1;
 	mutex_init(&as->mu, 0);
 	list_init(&as->contexts);
-	list_init(&as->spare);
-	list_init(&as->areas);
 	*ret_as = &as->pub;
 	return 0;
 }
 
-/* Drops one reference; as->mu is held and released. */
-static void put_locked(struct st_aspace *as)
+/*
+ * Drops one reference; as->mu is held and released. moves: the caller's context goes on to another space at
+ * once, which may be where the mapper goes too.
+ */
+static void put_locked(struct st_aspace *as, bool moves)
 {
-	struct st_platform *p = st_platform(as->pub.platform);
-	struct stub_thread *t, *tmp;
+	bool last = --as->refs == 0;
 
-	if (--as->refs != 0) {
-		mutex_unlock(&as->mu);
-		return;
-	}
-	list_for_each_safe(t, tmp, &as->spare, link) {
-		list_del(&t->link);
-		st_thread_end(as, t);
-	}
-	if (as->mapper)
-		kill(as->mapper, SIGKILL); /* the host reaps it: SIGCHLD is ignored */
 	mutex_unlock(&as->mu);
-	st_areas_free(p, &as->areas);
+	if (!last)
+		return;
 	st_sites_free(as);
-	st_args_free(p, as->slot);
+	st_mapper_give(st_platform(as->pub.platform), as->mapper, !as->broken, !moves);
 	mutex_fini(&as->mu);
 	free(as->op);
 	free(as);
@@ -71,7 +62,7 @@ void st_aspace_free(struct aspace *pub)
 		return;
 	as = st_aspace(pub);
 	mutex_lock(&as->mu);
-	put_locked(as);
+	put_locked(as, false);
 }
 
 /* True when b continues a: the same kind, side by side, and for a mapping also in the file. */
@@ -86,40 +77,59 @@ static bool op_continues(const struct aspace_op *a, const struct aspace_op *b)
 					      a->offset + a->size == b->offset));
 }
 
+/* All that the guest knows of. */
+static const struct aspace_op drop_all = { .kind = ASPACE_UNMAP,
+					   .addr = STUB_GUEST_MIN,
+					   .size = STUB_GUEST_MAX - STUB_GUEST_MIN };
+/* And the trampolines: no guest is left. */
+static const struct aspace_op wipe = { .kind = ASPACE_UNMAP,
+				       .addr = STUB_SITES,
+				       .size = STUB_GUEST_MAX - STUB_SITES };
+
 /*
- * Appends changes; as->mu is held. Without memory for them everything is dropped instead, which is always allowed:
- * the guest faults its pages in again.
+ * Makes room for count more changes. Without memory for them everything is dropped instead, which is always
+ * allowed: the guest faults its pages in again. False then.
  */
+static bool queue_room_locked(struct st_aspace *as, size_t count)
+{
+	size_t room = MAX(as->op_room * 2, as->op_count + count + 16);
+	struct aspace_op *grown;
+
+	atomic_store(&as->pending, 1);
+	if (as->op_room - as->op_count >= count)
+		return true;
+	grown = reallocarray(as->op, room, sizeof(*grown));
+	if (!grown) {
+		as->op_count = 1;
+		as->op[0] = drop_all;
+		st_sites_forget(as);
+		return false;
+	}
+	as->op = grown;
+	as->op_room = room;
+	return true;
+}
+
+/* Appends changes; as->mu is held. */
 void st_aspace_queue(struct st_aspace *as, const struct aspace_op *op, size_t count)
 {
-	if (as->op_room - as->op_count < count) {
-		size_t room = MAX(as->op_room * 2, as->op_count + count + 16);
-		struct aspace_op *grown = reallocarray(as->op, room, sizeof(*grown));
-
-		if (!grown) {
-			as->op_count = 1;
-			as->op[0] = (struct aspace_op){ .kind = ASPACE_UNMAP,
-							.addr = STUB_GUEST_MIN,
-							.size = STUB_GUEST_MAX - STUB_GUEST_MIN };
-			st_sites_forget(as);
-			atomic_store(&as->pending, 1);
-			return;
-		}
-		as->op = grown;
-		as->op_room = room;
-	}
+	if (!queue_room_locked(as, count))
+		return;
 	for (size_t i = 0; i < count; i++) {
 		if (as->op_count && op_continues(&as->op[as->op_count - 1], &op[i]))
 			as->op[as->op_count - 1].size += op[i].size;
 		else
 			as->op[as->op_count++] = op[i];
 	}
-	atomic_store(&as->pending, 1);
 }
 
-static void clear_locked(struct st_aspace *as)
+/* The first count changes are done. */
+static void done_locked(struct st_aspace *as, size_t count)
 {
-	as->op_count = 0;
+	as->op_count -= count;
+	memmove(as->op, as->op + count, as->op_count * sizeof(*as->op));
+	if (as->op_count)
+		return;
 	st_sites_drained(as);
 	if (as->op_room > 4096) {
 		struct aspace_op *less = reallocarray(as->op, 16, sizeof(*less));
@@ -154,11 +164,17 @@ static struct stub_op encode(const struct aspace_op *op)
 					  (uint64_t)op->host_fd, op->offset } };
 }
 
+/* What empties an address space that nobody has any more. */
+struct stub_op st_op_wipe(void)
+{
+	return encode(&wipe);
+}
+
 /* Runs one operation; 1 when the host did it, 0 when not, -ESRCH. */
 static int run_one(struct st_aspace *as, int cpu, struct stub_op op)
 {
-	as->slot->args->op[0] = op;
-	return st_mapper_run(as, cpu, 1);
+	as->mapper->args->op[0] = op;
+	return (int)st_mapper_do(as, cpu, CMD_BATCH, 1);
 }
 
 /*
@@ -176,35 +192,39 @@ static int recover(struct st_aspace *as, int cpu, const struct aspace_op *op)
 		if (r != 0)
 			return r < 0 ? r : 0;
 	}
-	r = run_one(as, cpu, encode_unmap(STUB_GUEST_MIN, STUB_GUEST_MAX - STUB_GUEST_MIN));
+	r = run_one(as, cpu, encode(&drop_all));
 	st_sites_lost(as, (size_t)(op - as->op));
 	if (r == 1 && op->kind == ASPACE_MAP)
 		r = run_one(as, cpu, encode(op));
 	return r < 0 ? r : 0;
 }
 
-/* Applies the queue. 0 or -ESRCH, -EAGAIN. */
+/* Writes the first changes of the queue, at most max, into the mapper's pages. Returns their number. */
+static size_t encode_locked(struct st_aspace *as, size_t max)
+{
+	size_t n = MIN(as->op_count, max);
+
+	for (size_t i = 0; i < n; i++)
+		as->mapper->args->op[i] = encode(&as->op[i]);
+	return n;
+}
+
+/* Applies the queue. 0 or -ESRCH. */
 static int drain_locked(struct st_aspace *as, int cpu)
 {
-	size_t next = 0;
+	while (as->op_count) {
+		size_t n = encode_locked(as, BATCH_MAX);
+		int64_t done = st_mapper_do(as, cpu, CMD_BATCH, n);
 
-	while (next < as->op_count) {
-		size_t n = MIN(as->op_count - next, (size_t)BATCH_MAX);
-		int done;
-
-		for (size_t i = 0; i < n; i++)
-			as->slot->args->op[i] = encode(&as->op[next + i]);
-		done = st_mapper_run(as, cpu, n);
 		if (done < 0)
-			return done;
-		next += MIN((size_t)done, n);
+			return (int)done;
 		if ((size_t)done < n) {
-			if (recover(as, cpu, &as->op[next]) < 0)
+			if (recover(as, cpu, &as->op[done]) < 0)
 				return -ESRCH;
-			next++;
+			done++;
 		}
+		done_locked(as, MIN((size_t)done, n));
 	}
-	clear_locked(as);
 	return 0;
 }
 
@@ -235,27 +255,30 @@ void st_aspace_leave(struct st_aspace *as)
 	atomic_fetch_sub(&as->running, 1);
 }
 
-/* A space whose changes cannot be applied any more: no guest code runs in it after this. */
-static void kill_locked(struct st_aspace *as)
+/* A space whose mapper or threads are not what they should be: all of it ends. as->mu is held. */
+void st_aspace_break(struct st_aspace *as)
 {
 	struct st_context *ctx;
 
 	as->broken = true;
+	if (as->mapper->pid)
+		kill(as->mapper->pid, SIGKILL);
 	list_for_each(ctx, &as->contexts, link) {
 		pid_t pid = atomic_load(&ctx->pid);
 
 		if (pid)
 			kill(pid, SIGKILL);
 	}
-	while (atomic_load(&as->running) > 0)
-		st_wait_fd(-1, 1); /* until each task thread has seen its stub dead */
 }
 
 /* Has the queue applied when somebody runs who would not do it on entering. as->mu is held. */
 void st_aspace_apply(struct st_aspace *as, int cpu)
 {
-	if (atomic_load(&as->running) > 0 && drain_locked(as, cpu) < 0)
-		kill_locked(as);
+	if (atomic_load(&as->running) == 0 || drain_locked(as, cpu) == 0)
+		return;
+	st_aspace_break(as);
+	while (atomic_load(&as->running) > 0)
+		st_wait_fd(-1, 1); /* until each task thread has seen its stub dead */
 }
 
 /* platform_ops.aspace_update: queued when nobody runs, else applied at once. */
@@ -269,37 +292,86 @@ void st_aspace_update(struct aspace *pub, struct pcontext *self, const struct as
 	st_aspace_apply(as, self ? st_context(self)->pair.cpu : st_cpu_here());
 }
 
-/* platform_ops.aspace_reserve: a thread that waits for its context. 0, -ENOMEM, -ESRCH, -EAGAIN. */
+/* Gives as a mapper, which perhaps has threads already; the first change is to empty it then. 0 or -ENOMEM. */
+static int mapper_attach_locked(struct st_aspace *as)
+{
+	as->mapper = st_mapper_take(st_platform(as->pub.platform));
+	if (!as->mapper)
+		return -ENOMEM;
+	if (!as->mapper->used)
+		return 0;
+	as->mapper->used = false;
+	if (queue_room_locked(as, 1))
+		memmove(as->op + 1, as->op, as->op_count++ * sizeof(*as->op));
+	as->op[0] = wipe;
+	return 0;
+}
+
+/* One birth in as, with as much of the queue as fits. 0 or -errno. */
+static int birth_locked(struct st_aspace *as, int cpu)
+{
+	struct stub_thread *t;
+	int err = -EAGAIN;
+
+	for (int tries = 0; tries < 2 && err == -EAGAIN; tries++) {
+		size_t n = encode_locked(as, BATCH_MAX - 1), done = n;
+
+		err = st_birth(as, cpu, &done, &t);
+		done_locked(as, done);
+		if (done == n)
+			break;
+		if (err == -EAGAIN && drain_locked(as, cpu) < 0) /* the host refused a change */
+			return -ESRCH;
+	}
+	if (err < 0)
+		return err;
+	st_thread_park(as->mapper, t);
+	return 0;
+}
+
+/* Sees to it that more threads wait than are reserved. 0, -ENOMEM, -EAGAIN, -ESRCH. */
+static int reserve_locked(struct st_aspace *as, int cpu)
+{
+	int err = as->mapper ? 0 : mapper_attach_locked(as);
+
+	if (err == 0 && as->mapper->waiting_count <= as->reserved)
+		err = birth_locked(as, cpu);
+	if (as->mapper && !as->mapper->pid && !as->broken) {
+		st_mapper_give(st_platform(as->pub.platform), as->mapper, false, false);
+		as->mapper = NULL;
+	}
+	return err;
+}
+
+/* platform_ops.aspace_reserve and aspace_prepare: a thread that waits for its context. 0, -ENOMEM, -ESRCH, -EAGAIN. */
 int st_aspace_reserve(struct aspace *pub, struct pcontext *self)
 {
 	struct st_aspace *as = st_aspace(pub);
-	struct stub_thread *t;
 	int err;
 
 	GUARD(mutex, &as->mu);
-	err = st_birth(as, st_context(self)->pair.cpu, &t);
-	if (err < 0)
-		return err == -EPERM ? -ESRCH : err;
-	list_add_tail(&as->spare, &t->link);
-	return 0;
+	err = reserve_locked(as, st_context(self)->pair.cpu);
+	if (err == 0)
+		as->reserved++;
+	return err;
 }
 
 /* Gives ctx, which has no stub, one that lives in as, and takes a reference on as. 0 or -errno. */
 int st_aspace_attach(struct st_aspace *as, struct st_context *ctx)
 {
 	struct stub_thread *t;
-	int err;
+	int err = 0;
 
 	GUARD(mutex, &as->mu);
-	t = list_first(&as->spare, struct stub_thread, link);
-	if (t) {
-		list_del(&t->link);
+	if (as->reserved)
+		as->reserved--;
+	else
+		err = reserve_locked(as, ctx->pair.cpu);
+	if (err < 0)
+		return err;
+	t = st_thread_take(as->mapper);
+	if (t->cpu != ctx->pair.cpu)
 		st_cpu_pin_stub(&ctx->pair, t->pid);
-	} else {
-		err = st_birth(as, ctx->pair.cpu, &t);
-		if (err < 0)
-			return err;
-	}
 	ctx->thread = t;
 	ctx->state = ST_HELD;
 	atomic_store(&ctx->pid, t->pid);
@@ -310,61 +382,42 @@ int st_aspace_attach(struct st_aspace *as, struct st_context *ctx)
 	return 0;
 }
 
-/*
- * exec: when nothing but ctx's stub is left of the space that it lives in, the mapper empties that and both
- * become as's, which is cheaper than new ones. Returns whether that was so.
- */
-bool st_aspace_inherit(struct st_aspace *as, struct st_context *ctx)
+/* Whether ctx's stub is worth keeping for another context; it waits for its registers then. as->mu is held. */
+static bool worth_keeping(struct st_aspace *as, struct st_context *ctx)
 {
-	struct st_aspace *old = ctx->as;
-	struct args_slot *slot;
-
-	if (!old || !atomic_load(&ctx->pid))
+	if (as->broken || as->mapper->waiting_count - as->reserved >= WAITING_MAX)
 		return false;
-	mutex_lock(&old->mu);
-	if (old->refs != 1 || old->broken || !list_empty(&old->spare))
-		goto no;
-	mutex_lock(&as->mu);
-	if (as->mapper || as->broken || !list_empty(&as->spare) ||
-	    run_one(old, ctx->pair.cpu, encode_unmap(STUB_SITES, STUB_GUEST_MAX - STUB_SITES)) != 1) {
-		mutex_unlock(&as->mu);
-		goto no;
-	}
-	slot = as->slot; /* the mapper has the old space's pages */
-	as->slot = old->slot;
-	old->slot = slot;
-	as->mapper = old->mapper;
-	as->mapper_cpu = old->mapper_cpu;
-	old->mapper = 0;
-	list_splice_tail(&as->areas, &old->areas);
-	list_del(&ctx->link);
-	list_add_tail(&as->contexts, &ctx->link);
-	as->refs++;
-	ctx->as = as;
-	mutex_unlock(&as->mu);
-	put_locked(old);
-	return true;
-no:
-	mutex_unlock(&old->mu);
-	return false;
+	if (ctx->state == ST_CALL || ctx->state == ST_FAST)
+		(void)!st_regs_load(&ctx->pub);
+	return atomic_load(&ctx->pid) && ctx->state == ST_HELD;
 }
 
-/* Ends ctx's stub and its stay in the space it lived in; harmless without one. */
-void st_aspace_detach(struct st_context *ctx)
+/*
+ * Ends ctx's stay in the space it lived in; its stub ends or waits for another context. moves: ctx is attached
+ * to another space next. Harmless without a stub.
+ */
+void st_aspace_detach(struct st_context *ctx, bool moves)
 {
 	struct st_aspace *as = ctx->as;
+	struct stub_thread *t = ctx->thread;
+	bool keep;
 
 	if (!as)
 		return;
 	st_fast_detach(ctx);
 	mutex_lock(&as->mu);
-	ctx->as = NULL;
-	ctx->state = ST_NONE;
+	keep = worth_keeping(as, ctx);
 	list_del(&ctx->link);
-	ctx->thread->pid = atomic_exchange(&ctx->pid, 0); /* 0: dead already, the number may be another's */
-	st_thread_end(as, ctx->thread);
+	t->pid = atomic_exchange(&ctx->pid, 0); /* 0: dead already, the number may be another's */
+	t->cpu = ctx->pair.cpu;
+	if (keep)
+		st_thread_park(as->mapper, t);
+	else
+		st_thread_end(st_platform(as->pub.platform), as->mapper, t);
+	ctx->as = NULL;
 	ctx->thread = NULL;
-	put_locked(as);
+	ctx->state = ST_NONE;
+	put_locked(as, moves);
 }
 
 /* platform_ops.stub_pids */

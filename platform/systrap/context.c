@@ -73,7 +73,7 @@ void st_context_free(struct pcontext *pub)
 	if (!pub)
 		return;
 	ctx = st_context(pub);
-	st_aspace_detach(ctx);
+	st_aspace_detach(ctx, false);
 	free(ctx->fpu);
 	free(ctx);
 }
@@ -398,12 +398,10 @@ static int move_to(struct st_context *ctx, struct st_aspace *as)
 	if (!platform_regs(&ctx->pub))
 		return -ESRCH;
 	ctx->pub.regs_dirty = true;
-	if (!st_aspace_inherit(as, ctx)) {
-		st_aspace_detach(ctx);
-		err = st_aspace_attach(as, ctx);
-		if (err < 0)
-			return err;
-	}
+	st_aspace_detach(ctx, true);
+	err = st_aspace_attach(as, ctx);
+	if (err < 0)
+		return err;
 	if (ctx->fpu_given)
 		fpu_load(ctx, ctx->fpu, ctx->fpu_size);
 	else

@@ -1,7 +1,8 @@
 /*
  * The mapper: one process for each address space that runs our code only. It applies changes of the
  * mappings in batches and clones the guest threads. It takes its orders from a page that is read only in
- * the space, and answers through an eventfd, which no guest can reach.
+ * the space, and answers through an eventfd, which no guest can reach. When the space is gone, a mapper that has
+ * few threads waits, with them, for the next one.
  */
 #include <errno.h>
 #include <limits.h>
@@ -17,279 +18,282 @@
 #include "platform/base/log.h"
 #include "platform/systrap/systrap_priv.h"
 
-enum { ANSWER_MS = 20000 };
+enum {
+	ANSWER_MS = 20000,
+	DEATH_MS = 2000,
+	IDLE_MAX = 4,       /* mappers kept without an address space */
+	IDLE_AREAS_MAX = 4, /* those with more are not worth clearing */
+	ANSWER_WIPED = 2,   /* one operation done */
+};
 
-/* Argument pages for one address space: a free slot, or a new one. NULL: no memory or descriptor. */
-struct args_slot *st_args_new(struct st_platform *p)
+static struct mapper *slot_new(struct st_platform *p)
 {
-	struct args_slot *slot;
+	struct mapper *m = calloc(1, sizeof(*m));
 	void *map;
 
-	GUARD(mutex, &p->mu);
-	slot = list_first(&p->slots, struct args_slot, link);
-	if (slot) {
-		list_del(&slot->link);
-		return slot;
-	}
-	slot = calloc(1, sizeof(*slot));
-	if (!slot)
+	if (!m)
 		return NULL;
-	slot->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (slot->event_fd < 0 || ftruncate(p->args_fd, (off_t)(p->args_size + STUB_ARGS_SIZE)) < 0)
+	m->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (m->event_fd < 0 || ftruncate(p->args_fd, (off_t)(p->args_size + STUB_ARGS_SIZE)) < 0)
 		goto fail;
 	map = mmap(NULL, STUB_ARGS_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, p->args_fd, (off_t)p->args_size);
 	if (map == MAP_FAILED)
 		goto fail;
-	slot->args = map;
-	slot->offset = p->args_size;
-	slot->args->event_fd = (uint32_t)slot->event_fd;
-	for (size_t i = 0; i < ARRAY_COUNT(slot->args->value); i++)
-		slot->args->value[i] = i + 1;
+	m->args = map;
+	m->offset = p->args_size;
+	m->args->event_fd = (uint32_t)m->event_fd;
+	for (size_t i = 0; i < ARRAY_COUNT(m->args->value); i++)
+		m->args->value[i] = i + 1;
+	for (size_t i = 0; i < ARRAY_COUNT(m->args->power); i++)
+		m->args->power[i] = 1ull << i;
 	p->args_size += STUB_ARGS_SIZE;
-	list_init(&slot->link);
-	return slot;
+	list_init(&m->link);
+	list_init(&m->waiting);
+	list_init(&m->areas);
+	return m;
 fail:
-	if (slot->event_fd >= 0)
-		close(slot->event_fd);
-	free(slot);
+	if (m->event_fd >= 0)
+		close(m->event_fd);
+	free(m);
 	return NULL;
 }
 
-/* Gives a slot back; its mapper must be killed. */
-void st_args_free(struct st_platform *p, struct args_slot *slot)
+static struct mapper *take(struct st_platform *p)
+{
+	struct mapper *m;
+
+	GUARD(mutex, &p->mu);
+	m = list_first(&p->idle, struct mapper, link);
+	if (m)
+		p->idle_count--;
+	else
+		m = list_first(&p->slots, struct mapper, link);
+	if (!m)
+		return slot_new(p);
+	list_del(&m->link);
+	return m;
+}
+
+/* Tells m what to do; its answer is to be read. */
+static void ask(struct mapper *m, uint32_t cmd, size_t count)
+{
+	m->args->cmd = cmd;
+	m->args->count = count;
+	m->asked = true;
+	atomic_fetch_add(&m->args->seq, 1);
+	/* all: a killed mapper that had these pages before may still be in the queue */
+	syscall(SYS_futex, &m->args->seq, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+}
+
+/* What the mapper, or the zygote in its place, has written; 0 when it does not answer. */
+static uint64_t answer(struct mapper *m)
+{
+	uint64_t value;
+
+	if (st_wait_fd(m->event_fd, ANSWER_MS) != 1 || read(m->event_fd, &value, sizeof(value)) != sizeof(value))
+		return 0;
+	m->asked = false;
+	return value;
+}
+
+/* Nobody who was working may write an answer to the next one's eventfd. */
+static void mapper_kill(struct mapper *m)
 {
 	uint64_t left;
 
-	if (!slot)
+	if (!m->pid)
 		return;
-	(void)!read(slot->event_fd, &left, sizeof(left)); /* an answer that nobody waited for any more */
-	GUARD(mutex, &p->mu);
-	list_add(&p->slots, &slot->link);
+	kill(m->pid, SIGKILL); /* the host reaps it: SIGCHLD is ignored */
+	for (int i = 0; m->asked && i < DEATH_MS && kill(m->pid, 0) == 0; i++)
+		st_wait_fd(-1, 1);
+	(void)!read(m->event_fd, &left, sizeof(left));
+	m->pid = 0;
+	m->asked = m->used = false;
 }
 
-static struct area_slot *area_new(struct st_platform *p)
+/* Ends m's process and threads: it is as it was before its first use. */
+static void stop(struct st_platform *p, struct mapper *m)
 {
+	struct stub_thread *t;
+
+	while ((t = st_thread_take(m)))
+		st_thread_end(p, m, t);
+	mapper_kill(m);
+	st_areas_free(p, m);
+}
+
+/*
+ * A mapper for an address space that has none: an idle one with its process and threads, else one without. Its pages may
+ * be written to: it waits. NULL: no memory or descriptor.
+ */
+struct mapper *st_mapper_take(struct st_platform *p)
+{
+	struct mapper *m = take(p);
+	struct list_node old = LIST_INIT(old);
+	struct stub_thread *t;
+
+	if (!m)
+		return NULL;
+	list_splice_tail(&old, &m->waiting);
+	m->waiting_count = 0;
+	while ((t = list_first(&old, struct stub_thread, link))) {
+		list_del(&t->link);
+		if (st_thread_rested(p, t))
+			st_thread_park(m, t);
+		else
+			st_thread_end(p, m, t);
+	}
+	if (m->asked && answer(m) != ANSWER_WIPED)
+		stop(p, m);
+	return m;
+}
+
+/*
+ * Makes m fit for another address space: its threads forget what they were. now: its mappings go too. Returns whether any
+ * thread is left.
+ */
+static bool rest(struct st_platform *p, struct mapper *m, bool now)
+{
+	struct list_node old = LIST_INIT(old);
 	struct area_slot *slot;
-	void *map;
+	struct stub_thread *t;
 
-	GUARD(mutex, &p->mu);
-	slot = list_first(&p->areas, struct area_slot, link);
-	if (slot) {
-		list_del(&slot->link);
-		return slot;
+	list_splice_tail(&old, &m->waiting);
+	m->waiting_count = 0;
+	list_for_each(slot, &m->areas, link)
+		st_area_clear(slot);
+	while ((t = list_first(&old, struct stub_thread, link))) {
+		list_del(&t->link);
+		if (st_thread_rest(t))
+			st_thread_park(m, t);
+		else
+			st_thread_end(p, m, t);
 	}
-	slot = p->area_count < STUB_AREA_COUNT ? calloc(1, sizeof(*slot)) : NULL;
-	if (!slot)
-		return NULL;
-	const off_t offset = (off_t)p->area_count * STUB_AREA_SIZE;
-
-	map = MAP_FAILED;
-	if (ftruncate(p->area_fd, offset + STUB_AREA_SIZE) == 0)
-		map = mmap(NULL, STUB_AREA_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, p->area_fd, offset);
-	if (map == MAP_FAILED) {
-		free(slot);
-		return NULL;
-	}
-	slot->area = map;
-	slot->index = p->area_count++;
-	list_init(&slot->link);
-	return slot;
+	m->used = true;
+	if (!now || !m->waiting_count)
+		return m->waiting_count;
+	m->args->op[0] = st_op_wipe();
+	ask(m, CMD_BATCH, 1);
+	m->used = false;
+	return true;
 }
 
-/* Gives the areas of a dead address space back to all. */
-void st_areas_free(struct st_platform *p, struct list_node *areas)
+/* Counts one more idle mapper, if that is not too many. */
+static bool idle_reserve(struct st_platform *p)
 {
-	struct area_slot *slot, *tmp;
-
 	GUARD(mutex, &p->mu);
-	list_for_each_safe(slot, tmp, areas, link) {
-		list_del(&slot->link);
-		slot->mapped = false;
-		list_add(&p->areas, &slot->link);
+	if (p->idle_count >= IDLE_MAX)
+		return false;
+	p->idle_count++;
+	return true;
+}
+
+static void idle_cancel(struct st_platform *p)
+{
+	GUARD(mutex, &p->mu);
+	p->idle_count--;
+}
+
+/*
+ * The opposite of st_mapper_take. keep: its process is sound and its threads wait, so it may be used again. now: its
+ * mappings are to go at once; else the next address space begins with that.
+ */
+void st_mapper_give(struct st_platform *p, struct mapper *m, bool keep, bool now)
+{
+	if (!m)
+		return;
+	keep = keep && m->pid && m->waiting_count && m->area_count <= IDLE_AREAS_MAX && idle_reserve(p);
+	if (keep && rest(p, m, now)) {
+		GUARD(mutex, &p->mu);
+		list_add(&p->idle, &m->link);
+		return;
+	}
+	if (keep)
+		idle_cancel(p);
+	stop(p, m);
+	GUARD(mutex, &p->mu);
+	list_add(&p->slots, &m->link);
+}
+
+/* Ends the idle mappers and frees all that no address space has. */
+void st_mappers_free(struct st_platform *p)
+{
+	struct mapper *m, *tmp;
+
+	list_splice_tail(&p->slots, &p->idle);
+	list_for_each_safe(m, tmp, &p->slots, link) {
+		stop(p, m);
+		munmap(m->args, STUB_ARGS_SIZE);
+		close(m->event_fd);
+		free(m);
 	}
 }
 
-/* Waits for the mapper's answer: what it wrote less one, or -ESRCH. */
-static int64_t wait_answer(struct st_aspace *as)
+/* Makes m's process, which begins with the command in its pages. birth_mu is held. Its answer; 0: there is none. */
+static uint64_t start(struct st_platform *p, struct mapper *m, int cpu, uint32_t cmd, size_t count)
 {
-	int fd = as->slot->event_fd;
 	uint64_t value;
 
-	if (st_wait_fd(fd, ANSWER_MS) == 1 && read(fd, &value, sizeof(value)) == sizeof(value))
+	m->args->cmd = cmd;
+	m->args->count = count;
+	atomic_store(&m->args->seq, 1);
+	st_zygote_clone(p, m, cpu);
+	m->cpu = cpu;
+	value = answer(m);
+	m->pid = value == ANSWER_NO_MAPPER ? 0 : MAX(p->req->pid, 0);
+	return value;
+}
+
+/*
+ * Lets the mapper do what the argument pages say, count operations and perhaps a birth, next to cpu. as->mu is
+ * held, and birth_mu when it may have no process. Returns the mapper's answer; -EAGAIN when the host makes no process,
+ * -ESRCH when it is dead; the space is broken then.
+ */
+int64_t st_mapper_do(struct st_aspace *as, int cpu, uint32_t cmd, size_t count)
+{
+	struct mapper *m = as->mapper;
+	uint64_t value;
+
+	if (as->broken)
+		return -ESRCH;
+	if (!m->pid) {
+		value = start(st_platform(as->pub.platform), m, cpu, cmd, count);
+		if (value == ANSWER_NO_MAPPER) {
+			log_warn("systrap: the host makes no process for an address space");
+			return -EAGAIN;
+		}
+	} else {
+		if (cpu != m->cpu)
+			st_cpu_pin_task(cpu, m->pid);
+		m->cpu = cpu;
+		ask(m, cmd, count);
+		value = answer(m);
+	}
+	if (value)
 		return (int64_t)(value - 1);
+	log_error("systrap: mapper %d does not answer", (int)m->pid);
+	st_aspace_break(as);
 	return -ESRCH;
 }
 
 /*
- * Lets the mapper do what the argument pages say, count operations or one birth, next to cpu. as->mu is
- * held. Returns the mapper's answer, or -ESRCH when it is dead; the space is broken then.
+ * The pid of the last thread that the mapper has cloned, 0 when there is none; it may be dead. as->mu is held.
+ * -ESRCH: the mapper is dead.
  */
-static int64_t mapper_do(struct st_aspace *as, int cpu, uint32_t cmd, size_t count)
+pid_t st_mapper_newborn(struct st_aspace *as)
 {
-	struct st_platform *p = st_platform(as->pub.platform);
-	struct stub_args *args = as->slot->args;
-	int64_t r;
+	uint64_t value = 0, more;
 
 	if (as->broken)
 		return -ESRCH;
-	if (!as->mapper) {
-		atomic_store(&args->seq, 0);
-		as->mapper = st_zygote_clone(p, as->slot->offset, cpu);
-		as->mapper_cpu = cpu;
-		if (as->mapper < 0) {
-			log_warn("systrap: no process for an address space: %d", (int)as->mapper);
-			as->mapper = 0;
-			return -EAGAIN;
+	ask(as->mapper, CMD_WHO, 0);
+	while (!(value & ANSWER_WHO_END)) {
+		more = answer(as->mapper);
+		if (!more) {
+			st_aspace_break(as);
+			return -ESRCH;
 		}
+		value += more;
 	}
-	if (cpu != as->mapper_cpu) {
-		st_cpu_pin_task(cpu, as->mapper);
-		as->mapper_cpu = cpu;
-	}
-	args->cmd = cmd;
-	args->count = count;
-	atomic_fetch_add(&args->seq, 1);
-	/* all: a killed mapper of another space that had these pages may still be in the queue */
-	syscall(SYS_futex, &args->seq, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
-	r = wait_answer(as);
-	if (r < 0) {
-		log_error("systrap: mapper %d does not answer", (int)as->mapper);
-		kill(as->mapper, SIGKILL);
-		as->broken = true;
-	}
-	return r;
-}
-
-/* Runs the first count operations of the argument pages: returns how many succeeded, or -ESRCH, -EAGAIN. */
-int st_mapper_run(struct st_aspace *as, int cpu, size_t count)
-{
-	return count ? (int)mapper_do(as, cpu, CMD_BATCH, count) : 0;
-}
-
-static int map_area(struct st_aspace *as, int cpu, struct area_slot *slot)
-{
-	int r;
-
-	if (slot->mapped)
-		return 0;
-	as->slot->args->op[0] = (struct stub_op){
-		.nr = SYS_mmap,
-		.arg = { st_area_address(slot), STUB_AREA_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
-			 (uint64_t)st_platform(as->pub.platform)->area_fd, (uint64_t)slot->index * STUB_AREA_SIZE }
-	};
-	r = st_mapper_run(as, cpu, 1);
-	if (r < 1)
-		return r < 0 ? r : -EAGAIN;
-	slot->mapped = true;
-	return 0;
-}
-
-/* Notes that fd is a listener of ours; false when it is one already, or none that we can note. */
-static bool listener_note(struct st_platform *p, int fd)
-{
-	uint64_t bit = 1ull << (fd % 64);
-
-	if (fd <= 2 || fd >= LISTENER_MAX)
-		return false;
-	GUARD(mutex, &p->mu);
-	if (p->listeners[fd / 64] & bit)
-		return false;
-	p->listeners[fd / 64] |= bit;
-	return true;
-}
-
-static void listener_forget(struct st_platform *p, int fd)
-{
-	GUARD(mutex, &p->mu);
-	p->listeners[fd / 64] &= ~(1ull << (fd % 64));
-}
-
-/*
- * The newborn has written its listener's number where other threads of its process can write too. It
- * is believed when it is a listener, of no thread known, whose only notification is the first report
- * with the address of the newborn's own area, which the newborn has in a register: as no two areas
- * have one address, that can be nobody else's.
- */
-static int newborn_verify(struct st_platform *p, struct stub_thread *t)
-{
-	struct seccomp_notif n;
-	int fd;
-
-	memcpy(&fd, &t->slot->area->regs, sizeof(fd));
-	if (fd < 0)
-		return -EAGAIN; /* the host refused: too many descriptors */
-	if (!listener_note(p, fd))
-		return -EPERM;
-	st_listener_setup(fd);
-	if (st_wait_fd(fd, ANSWER_MS) != 1 || st_recv(p, fd, &n) < 0 || !st_is_report(&n) || n.data.args[0] != 0 ||
-	    n.data.args[1] != st_area_address(t->slot)) {
-		listener_forget(p, fd);
-		return -EPERM;
-	}
-	t->listener = fd;
-	t->pid = (pid_t)n.pid;
-	t->id = n.id;
-	return 0;
-}
-
-/*
- * A new guest thread in as, on cpu, that waits for its first registers. as->mu is held. 0, -ENOMEM,
- * -EAGAIN, -ESRCH; -EPERM when the guest interfered, and the space is broken then.
- */
-int st_birth(struct st_aspace *as, int cpu, struct stub_thread **ret_thread)
-{
-	struct st_platform *p = st_platform(as->pub.platform);
-	struct stub_args *args = as->slot->args;
-	struct stub_thread *t = calloc(1, sizeof(*t));
-	int err;
-
-	if (!t)
-		return -ENOMEM;
-	list_init(&t->link);
-	GUARD(mutex, &p->birth_mu);
-	t->slot = list_first(&as->areas, struct area_slot, link);
-	if (t->slot)
-		list_del(&t->slot->link);
-	else
-		t->slot = area_new(p);
-	err = t->slot ? map_area(as, cpu, t->slot) : -ENOMEM;
-	if (err == 0) {
-		uint64_t address = st_area_address(t->slot);
-
-		memset(&t->slot->area->regs, 0, sizeof(t->slot->area->regs));
-		args->area = address;
-		args->stack[0] = address + AREA_STACK;
-		args->stack[1] = 0;
-		args->stack[2] = AREA_NO_FRAME - AREA_STACK;
-		err = (int)mapper_do(as, cpu, CMD_BIRTH, 0);
-		err = err == 1 ? -EAGAIN : err > 0 ? -EPERM : err;
-	}
-	if (err == 0)
-		err = newborn_verify(p, t);
-	if (err == -EPERM) {
-		log_error("systrap: a thread was not born as it should");
-		kill(as->mapper, SIGKILL);
-		as->broken = true;
-	}
-	if (err < 0) {
-		if (t->slot)
-			list_add(&as->areas, &t->slot->link);
-		free(t);
-		return err;
-	}
-	*ret_thread = t;
-	return 0;
-}
-
-/* Ends a thread that waits for an answer: it runs no instruction any more. as->mu is held. */
-void st_thread_end(struct st_aspace *as, struct stub_thread *t)
-{
-	struct st_platform *p = st_platform(as->pub.platform);
-
-	if (t->pid)
-		kill(t->pid, SIGKILL); /* the host reaps it: SIGCHLD is ignored */
-	listener_forget(p, t->listener);
-	close(t->listener);
-	list_add(&as->areas, &t->slot->link);
-	free(t);
+	return (pid_t)(value & (ANSWER_WHO_END - 1));
 }

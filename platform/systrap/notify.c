@@ -74,6 +74,14 @@ bool st_listener_setup(int listener)
 	return ioctl(listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP) == 0;
 }
 
+/* Whether fd, which may be any number, is a listener. */
+bool st_is_listener(int fd)
+{
+	uint64_t id = 0;
+
+	return ioctl(fd, SECCOMP_IOCTL_NOTIF_ID_VALID, &id) == 0 || errno == ENOENT;
+}
+
 /* Whether our handler made this call; guest code that jumps there is no different. */
 bool st_is_report(const struct seccomp_notif *n)
 {

@@ -26,6 +26,8 @@
 	.hidden systrap_stub_zygote
 	.globl systrap_stub_handler
 	.hidden systrap_stub_handler
+	.globl systrap_stub_rest
+	.hidden systrap_stub_rest
 	.globl systrap_stub_reported
 	.hidden systrap_stub_reported
 	.globl systrap_stub_restore
@@ -94,7 +96,6 @@ zygote_home:
 	lea	systrap_stub_base_prog(%rip), %rdx
 	syscall
 	mov	%eax, REQ_PID(%rbx)		/* 0, or -errno for the parent to see */
-report:
 	movl	$1, REQ_DONE(%rbx)
 	mov	$NR_FUTEX, %eax
 	lea	REQ_DONE(%rbx), %rdi
@@ -121,11 +122,20 @@ zygote_wait:
 	xor	%r8d, %r8d
 	syscall
 	test	%eax, %eax
-	jg	zygote_wait			/* the child reports */
+	jg	zygote_wait			/* the child answers when it has done its first command */
 	jz	2f
-	mov	%eax, REQ_PID(%rbx)
-	jmp	report
-2:	mov	$NR_MMAP, %eax			/* the newborn's own argument pages */
+	xor	%r12d, %r12d
+failed:	mov	%eax, REQ_PID(%rbx)
+	mov	$NR_WRITE, %eax
+	mov	REQ_EVENT_FD(%rbx), %edi
+	lea	REQ_FAILED(%rbx), %rsi
+	mov	$8, %edx
+	syscall
+	test	%r12d, %r12d
+	jz	zygote_wait
+	jmp	leave
+2:	mov	$1, %r12d			/* the child */
+	mov	$NR_MMAP, %eax			/* its own argument pages */
 	mov	$STUB_ARGS, %rdi
 	mov	$STUB_ARGS_SIZE, %esi
 	mov	$1, %edx
@@ -134,25 +144,22 @@ zygote_wait:
 	mov	REQ_ARGS_OFFSET(%rbx), %r9
 	syscall
 	cmp	$-4096, %rax
-	jb	3f
-	mov	%eax, REQ_PID(%rbx)
-3:	mov	$NR_PRCTL, %eax
+	jae	failed
+	mov	$NR_PRCTL, %eax
 	mov	$1, %edi			/* PR_SET_PDEATHSIG */
 	mov	$9, %esi
 	syscall
-	movl	$1, REQ_DONE(%rbx)
-	mov	$NR_FUTEX, %eax
-	lea	REQ_DONE(%rbx), %rdi
-	mov	$1, %esi
-	mov	$1, %edx
-	syscall
-/* The mapper of an address space: serves one command per change of the sequence number. */
+/*
+ * The mapper of an address space: serves one command per change of the sequence number. The first is there
+ * already.
+ */
 	mov	$NR_MUNMAP, %eax
 	mov	$STUB_REQ, %rdi
 	mov	$4096, %esi
 	syscall
 	mov	$STUB_ARGS, %rbx
 	xor	%r15d, %r15d
+	xor	%ebp, %ebp			/* pid of the last newborn */
 mapper_wait:
 	mov	ARGS_SEQ(%rbx), %edx
 	cmp	%r15d, %edx
@@ -164,13 +171,13 @@ mapper_wait:
 	syscall
 	jmp	mapper_wait
 1:	mov	%edx, %r15d
-	cmpl	$CMD_BIRTH, ARGS_CMD(%rbx)
-	je	birth
+	cmpl	$CMD_WHO, ARGS_CMD(%rbx)
+	je	who
 	lea	ARGS_OP(%rbx), %r13
 	mov	ARGS_COUNT(%rbx), %r14
 	xor	%r12d, %r12d			/* operations done */
 2:	cmp	%r14, %r12
-	je	answer
+	je	3f
 	mov	0(%r13), %rax
 	mov	8(%r13), %rdi
 	mov	16(%r13), %rsi
@@ -184,6 +191,8 @@ mapper_wait:
 	add	$OP_SIZE, %r13
 	inc	%r12
 	jmp	2b
+3:	cmpl	$CMD_BIRTH, ARGS_CMD(%rbx)
+	je	birth
 /* Tells the sentry r12, by writing the constant r12 + 1 to its eventfd. */
 answer:	mov	$NR_WRITE, %eax
 	mov	ARGS_EVENT_FD(%rbx), %edi
@@ -192,7 +201,7 @@ answer:	mov	$NR_WRITE, %eax
 	syscall
 	jmp	mapper_wait
 
-/* Clones a guest thread and waits until it has its listener: 0, 1 no thread, 2 it does not get ready. */
+/* Clones a guest thread and waits until it has its listener. */
 birth:	mov	$NR_CLONE, %eax
 	mov	$STUB_CLONE_THREAD, %edi
 	xor	%esi, %esi
@@ -203,18 +212,46 @@ birth:	mov	$NR_CLONE, %eax
 	mov	ARGS_AREA(%rbx), %r13
 	test	%eax, %eax
 	jz	newborn
-	mov	$1, %r12d
+	lea	BIRTH_REFUSED(%r12), %r12
 	js	answer
-	mov	$BIRTH_YIELDS, %r14d
-3:	xor	%r12d, %r12d
-	cmpl	$0, AREA_MAILBOX(%r13)
-	jne	answer
-	mov	$2, %r12d
+	mov	%eax, %ebp
+	add	$(BIRTH_UNSURE - BIRTH_REFUSED), %r12
+	rdtsc
+	mov	%eax, %r10d			/* the wait is short: the low halves do */
+1:	mov	$BIRTH_YIELDS, %r14d
+3:	cmpl	$0, AREA_MAILBOX(%r13)
+	jne	2f
 	mov	$NR_SCHED_YIELD, %eax
 	syscall
 	dec	%r14d
 	jnz	3b
+	rdtsc
+	sub	%r10d, %eax
+	cmp	$BIRTH_CYCLES, %eax
+	jb	1b
 	jmp	answer
+2:	sub	$(BIRTH_UNSURE - BIRTH_READY), %r12
+	jmp	answer
+
+/*
+ * Tells the sentry the number in ebp: the eventfd adds up the powers of two that are written to it, and
+ * 2^32 says that this was all.
+ */
+who:	mov	ARGS_EVENT_FD(%rbx), %edi
+	lea	ARGS_POWER(%rbx), %rsi
+	mov	$8, %edx
+	mov	%ebp, %r13d
+1:	test	$1, %r13d
+	jz	2f
+	mov	$NR_WRITE, %eax
+	syscall
+2:	add	$8, %rsi
+	shr	$1, %r13d
+	jnz	1b
+	mov	$NR_WRITE, %eax
+	lea	ARGS_POWER + 32 * 8(%rbx), %rsi
+	syscall
+	jmp	mapper_wait
 
 newborn:
 	mov	$NR_PRCTL, %eax
@@ -235,12 +272,14 @@ newborn:
 1:	lea	AREA_NO_FRAME(%r13), %rsp
 	mov	%eax, AREA_MAILBOX(%r13)
 	test	%eax, %eax
-	js	2f
-	mov	$NR_REPORT, %eax		/* the first report: not from a signal */
+	js	leave
+/* A thread without a past, also one that a guest is done with: rsp = end of the signal stack, r13 = the area. */
+systrap_stub_rest:
+	mov	$NR_REPORT, %eax		/* not from a signal */
 	xor	%edi, %edi
 	mov	%r13, %rsi
 	jmp	report_call
-2:	mov	$NR_EXIT, %eax
+leave:	mov	$NR_EXIT, %eax
 	xor	%edi, %edi
 	syscall
 	ud2
@@ -327,6 +366,7 @@ systrap_stub_restore_end:
 #define LD_W 0x20
 #define JEQ 0x15
 #define JGT 0x25
+#define JGE 0x35
 #define RET 0x06
 #define ALLOW 0x7fff0000
 #define TRACE 0x7ff00000
@@ -377,12 +417,12 @@ guest_filter:
 	BPF(LD_W, 0, 0, 4)				/* arch */
 	BPF(JEQ, 0, 9, 0xc000003e)
 	BPF(LD_W, 0, 0, 0)				/* number */
-	BPF(JEQ, 8, 0, 15)				/* rt_sigreturn */
-	BPF(JEQ, 7, 0, 56)				/* clone */
-	BPF(JEQ, 6, 0, 57)				/* fork */
-	BPF(JEQ, 5, 0, 58)				/* vfork */
-	BPF(JEQ, 4, 0, 59)				/* execve */
-	BPF(JEQ, 3, 0, 131)				/* sigaltstack */
+	BPF(JGT, 3, 0, 60)
+	BPF(JGE, 7, 0, 56)				/* clone, fork, vfork, execve, exit */
+	BPF(JEQ, 6, 0, 15)				/* rt_sigreturn */
+	BPF(RET, 0, 0, USER_NOTIF)
+	BPF(JEQ, 4, 0, 131)				/* sigaltstack */
+	BPF(JEQ, 3, 0, 231)				/* exit_group: an ended thread is used again */
 	BPF(JEQ, 2, 0, 322)				/* execveat */
 	BPF(JEQ, 1, 0, 435)				/* clone3 */
 	BPF(RET, 0, 0, USER_NOTIF)

@@ -26,7 +26,9 @@
 #define REQ_SEQ 0
 #define REQ_DONE 4
 #define REQ_PID 8
+#define REQ_EVENT_FD 12
 #define REQ_ARGS_OFFSET 16
+#define REQ_FAILED 24
 
 /* struct stub_args */
 #define ARGS_SEQ 0
@@ -36,11 +38,17 @@
 #define ARGS_AREA 24
 #define ARGS_STACK 32
 #define ARGS_VALUE 64
+#define ARGS_POWER 2048
 #define ARGS_OP 4096
 #define OP_SIZE 64
-#define CMD_BATCH 0
-#define CMD_BIRTH 1
-#define BIRTH_YIELDS 4000000
+#define CMD_BATCH 0 /* operations; the answer is how many the host did */
+#define CMD_BIRTH 1 /* operations and, when all are done, a guest thread; the answer is their count and a BIRTH_* */
+#define CMD_WHO 2   /* the answer is the pid of the last newborn, in several writes */
+#define BIRTH_READY 1
+#define BIRTH_REFUSED 2 /* the host makes no process */
+#define BIRTH_UNSURE 3  /* it says nothing of its listener */
+#define BIRTH_YIELDS 8 /* each may cost what is left of another's time slice */
+#define BIRTH_CYCLES 8000000
 
 /* struct area: a block that the restoring code reads, then the signal stack */
 #define AREA_MAILBOX 0 /* newborn's listener; the same place as the first register */

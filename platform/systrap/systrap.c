@@ -19,8 +19,6 @@ enum { HWCAP2_FSGSBASE_BIT = 2, FRAME_ROOM = 2048 };
 static void st_close(struct platform *platform)
 {
 	struct st_platform *p = platform ? st_platform(platform) : NULL;
-	struct args_slot *slot, *tmp;
-	struct area_slot *area, *next;
 
 	if (!p)
 		return;
@@ -28,15 +26,8 @@ static void st_close(struct platform *platform)
 		kill(p->zygote, SIGKILL);
 		waitpid(p->zygote, NULL, __WALL);
 	}
-	list_for_each_safe(slot, tmp, &p->slots, link) {
-		munmap(slot->args, STUB_ARGS_SIZE);
-		close(slot->event_fd);
-		free(slot);
-	}
-	list_for_each_safe(area, next, &p->areas, link) {
-		munmap(area->area, STUB_AREA_SIZE);
-		free(area);
-	}
+	st_mappers_free(p);
+	st_windows_free(p);
 	if (p->req)
 		munmap(p->req, 4096);
 	if (p->code_fd >= 0)
@@ -48,7 +39,6 @@ static void st_close(struct platform *platform)
 	st_sites_close(p);
 	mutex_fini(&p->mu);
 	mutex_fini(&p->birth_mu);
-	mutex_fini(&p->zygote_mu);
 	free(p);
 }
 
@@ -72,9 +62,9 @@ static int st_open(int memory_fd, struct platform **ret_platform)
 		return -ENOMEM;
 	p->pub.ops = &platform_systrap;
 	mutex_init(&p->mu, 0);
-	mutex_init(&p->zygote_mu, 0);
 	mutex_init(&p->birth_mu, 0);
 	list_init(&p->slots);
+	list_init(&p->idle);
 	list_init(&p->areas);
 	p->code_fd = memfd_create("stub-code", MFD_CLOEXEC);
 	p->args_fd = memfd_create("stub-args", MFD_CLOEXEC);
@@ -120,6 +110,7 @@ const struct platform_ops platform_systrap = {
 	.aspace_free = st_aspace_free,
 	.aspace_update = st_aspace_update,
 	.aspace_reserve = st_aspace_reserve,
+	.aspace_prepare = st_aspace_reserve,
 	.site_rewrite = st_site_rewrite,
 	.facts_set = st_fast_facts,
 	.will_sleep = st_fast_will_sleep,

@@ -20,13 +20,16 @@ enum { ST_KICK_SIGNAL = SIGURG, LISTENER_MAX = 65536, XSAVE_ROOM = AREA_FAST - A
 /* The zygote's mailbox, first page of the argument file. */
 struct stub_req {
 	_Atomic uint32_t seq, done;
-	int32_t pid; /* the newborn, or -errno */
-	uint32_t pad;
-	uint64_t args_offset;
+	int32_t pid;          /* the newborn, or -errno */
+	uint32_t event_fd;    /* the newborn's */
+	uint64_t args_offset; /* the newborn's */
+	uint64_t failed;      /* const: what is written to event_fd when there is no newborn */
 };
 _Static_assert(offsetof(struct stub_req, done) == REQ_DONE, "stub.S");
 _Static_assert(offsetof(struct stub_req, pid) == REQ_PID, "stub.S");
+_Static_assert(offsetof(struct stub_req, event_fd) == REQ_EVENT_FD, "stub.S");
 _Static_assert(offsetof(struct stub_req, args_offset) == REQ_ARGS_OFFSET, "stub.S");
+_Static_assert(offsetof(struct stub_req, failed) == REQ_FAILED, "stub.S");
 
 /* One system call of a batch. */
 struct stub_op {
@@ -35,6 +38,10 @@ struct stub_op {
 _Static_assert(sizeof(struct stub_op) == OP_SIZE, "stub.S");
 
 enum { BATCH_MAX = (STUB_ARGS_SIZE - ARGS_OP) / OP_SIZE };
+
+/* What else an eventfd may give. */
+#define ANSWER_NO_MAPPER (1ull << 40)
+#define ANSWER_WHO_END (1ull << 32)
 
 /* What the mapper is told. Read only in its address space. */
 struct stub_args {
@@ -45,6 +52,8 @@ struct stub_args {
 	uint64_t stack[3]; /* newborn's stack_t */
 	uint64_t pad2;
 	uint64_t value[BATCH_MAX + 4]; /* value[i] is i + 1: what the mapper can answer */
+	uint8_t pad3[ARGS_POWER - ARGS_VALUE - sizeof(uint64_t) * (BATCH_MAX + 4)];
+	uint64_t power[33]; /* power[i] is 1 << i: pieces of an answer to CMD_WHO */
 	_Alignas(ARGS_OP) struct stub_op op[BATCH_MAX];
 };
 _Static_assert(offsetof(struct stub_args, cmd) == ARGS_CMD, "stub.S");
@@ -53,6 +62,7 @@ _Static_assert(offsetof(struct stub_args, count) == ARGS_COUNT, "stub.S");
 _Static_assert(offsetof(struct stub_args, area) == ARGS_AREA, "stub.S");
 _Static_assert(offsetof(struct stub_args, stack) == ARGS_STACK, "stub.S");
 _Static_assert(offsetof(struct stub_args, value) == ARGS_VALUE, "stub.S");
+_Static_assert(offsetof(struct stub_args, power) == ARGS_POWER && BIRTH_UNSURE < 4, "stub.S");
 _Static_assert(offsetof(struct stub_args, op) == ARGS_OP && sizeof(struct stub_args) == STUB_ARGS_SIZE, "stub.S");
 
 /* A call posted in shared memory; README.md explains who writes what. */
@@ -86,29 +96,47 @@ _Static_assert(offsetof(struct guest_regs, fs_base) == AREA_FS_BASE, "stub.S");
 _Static_assert(offsetof(struct guest_regs, gs_base) == AREA_GS_BASE, "stub.S");
 _Static_assert(sizeof(struct area) == STUB_AREA_SIZE, "stub.S");
 
-/* Argument pages and their eventfd. */
-struct args_slot {
-	struct list_node link; /* protected by st_platform.mu while free */
-	uint64_t offset;       /* const: in the argument file */
-	int event_fd;          /* const */
-	struct stub_args *args; /* const: the sentry's mapping; written under st_aspace.mu */
-};
-
-/* Belongs to one address space from the first use until that space is dead. */
+/* Belongs to one mapper from the first use until that is dead. */
 struct area_slot {
-	struct list_node link; /* in st_platform.areas or st_aspace.areas */
+	struct list_node link; /* in st_platform.areas or mapper.areas */
 	uint32_t index;        /* const: place in the area file and in every address space */
 	bool mapped;           /* in the space that it belongs to */
 	struct area *area;     /* const: the sentry's mapping */
 };
 
-/* A guest thread that was born: it waits for the answer to notification id. */
+/* Areas are mapped and allocated by the window. */
+enum { WINDOW_AREAS = 64 };
+struct area_window {
+	struct area_slot slot[WINDOW_AREAS];
+};
+
+/* A guest thread that waits for the answer to notification id, which is the address of its registers. */
 struct stub_thread {
-	struct list_node link; /* in st_aspace.spare */
+	struct list_node link; /* in mapper.waiting */
 	int listener;
+	int cpu; /* that it is pinned to */
 	pid_t pid;
 	uint64_t id;
 	struct area_slot *slot;
+};
+
+/*
+ * Argument pages and an eventfd for good and, while pid is set, the host's side of an address space: the process that
+ * does what the pages say, and the threads that no context uses. The fields that are not const are the address
+ * space's (st_aspace.mu) while it has the mapper, else protected by st_platform.mu.
+ */
+struct mapper {
+	struct list_node link;    /* in st_platform.idle, or in st_platform.slots when there is no process */
+	uint64_t offset;          /* const: of the pages in the argument file */
+	int event_fd;             /* const */
+	struct stub_args *args;   /* const: the sentry's mapping */
+	pid_t pid;
+	int cpu;                  /* that it is pinned to */
+	bool asked;               /* it was told to do something, and the answer was not read */
+	bool used;                /* the mappings of an earlier address space may be there */
+	struct list_node waiting; /* stub_thread */
+	struct list_node areas;   /* free area_slot that are mapped in its memory or were */
+	unsigned int waiting_count, area_count;
 };
 
 struct st_platform {
@@ -117,27 +145,27 @@ struct st_platform {
 	struct sites_pool *sites;      /* const */
 	bool poll_first;               /* const: RECV of a dead thread's listener never returns here */
 	pid_t zygote;                  /* const */
-	struct stub_req *req;          /* protected by zygote_mu */
-	struct mutex zygote_mu;        /* one birth of a mapper at a time */
-	struct mutex birth_mu;         /* one birth of a thread at a time: see st_birth */
+	struct mutex birth_mu;         /* one birth at a time, of mappers and threads: see st_birth */
+	struct stub_req *req;          /* protected by birth_mu */
+	int zygote_cpu;                /* protected by birth_mu */
 	struct mutex mu;               /* protects the fields below */
-	struct list_node slots;        /* free args_slot */
+	struct list_node slots;        /* mappers without a process */
+	struct list_node idle;         /* mappers whose address space is gone, the last one first */
+	unsigned int idle_count;
 	struct list_node areas;        /* free area_slot */
 	uint64_t args_size;            /* bytes of the argument file */
-	uint32_t area_count;
+	uint32_t window_count;
+	struct area_window *window[STUB_AREA_COUNT / WINDOW_AREAS];
 	uint64_t listeners[LISTENER_MAX / 64]; /* descriptors that are listeners of known threads */
 };
 
 struct st_aspace {
 	struct aspace pub;
 	struct mutex mu;             /* protects the fields below unless they say else */
-	struct args_slot *slot;
-	pid_t mapper;                /* 0 before the first birth */
-	int mapper_cpu;
+	struct mapper *mapper;       /* NULL before the first birth */
 	bool broken;                 /* the mapper is gone: the space is dead */
+	unsigned int reserved;       /* of mapper->waiting, for contexts to come */
 	struct list_node contexts;   /* st_context.link */
-	struct list_node spare;      /* stub_thread */
-	struct list_node areas;      /* free area_slot that are this space's */
 	struct aspace_op *op;        /* changes not yet applied */
 	size_t op_count, op_room;
 	struct sites *_Atomic sites; /* NULL before the first site is rewritten; const then */
@@ -194,7 +222,8 @@ struct st_context {
 extern const char systrap_fast_page_start[], systrap_fast_entry[], systrap_fast_flags[], systrap_fast_packed[],
 	systrap_fast_saved[], systrap_fast_posted[], systrap_fast_plain[], systrap_fast_own_gs[], systrap_fast_leave[],
 	systrap_fast_left[], systrap_fast_special[], systrap_fast_end[], systrap_fast_woken[], systrap_fast_page_end[];
-extern const char systrap_stub_page_start[], systrap_stub_zygote[], systrap_stub_handler[], systrap_stub_reported[],
+extern const char systrap_stub_page_start[], systrap_stub_zygote[], systrap_stub_handler[], systrap_stub_rest[],
+	systrap_stub_reported[],
 	systrap_stub_restore[], systrap_stub_restore_end[], systrap_stub_page_end[];
 
 static inline struct st_context *st_context(struct pcontext *ctx)
@@ -225,21 +254,32 @@ static inline uint64_t st_area_address(const struct area_slot *slot)
 
 /* zygote.c */
 int st_zygote_start(struct st_platform *p);
-pid_t st_zygote_clone(struct st_platform *p, uint64_t args_offset, int cpu);
+void st_zygote_clone(struct st_platform *p, const struct mapper *m, int cpu);
 
 /* mapper.c */
-struct args_slot *st_args_new(struct st_platform *p);
-void st_args_free(struct st_platform *p, struct args_slot *slot);
-int st_mapper_run(struct st_aspace *as, int cpu, size_t count);
-int st_birth(struct st_aspace *as, int cpu, struct stub_thread **ret_thread);
-void st_thread_end(struct st_aspace *as, struct stub_thread *t);
-void st_areas_free(struct st_platform *p, struct list_node *areas);
+struct mapper *st_mapper_take(struct st_platform *p);
+void st_mapper_give(struct st_platform *p, struct mapper *m, bool keep, bool wipe);
+void st_mappers_free(struct st_platform *p);
+int64_t st_mapper_do(struct st_aspace *as, int cpu, uint32_t cmd, size_t count);
+pid_t st_mapper_newborn(struct st_aspace *as);
+
+/* thread.c */
+int st_birth(struct st_aspace *as, int cpu, size_t *count, struct stub_thread **ret_thread);
+void st_thread_end(struct st_platform *p, struct mapper *m, struct stub_thread *t);
+void st_thread_park(struct mapper *m, struct stub_thread *t);
+struct stub_thread *st_thread_take(struct mapper *m);
+bool st_thread_rest(struct stub_thread *t);
+bool st_thread_rested(const struct st_platform *p, struct stub_thread *t);
+void st_area_clear(struct area_slot *slot);
+void st_areas_free(struct st_platform *p, struct mapper *m);
+void st_windows_free(struct st_platform *p);
 
 /* notify.c */
 int st_wait_fd(int fd, int ms);
 int st_recv(const struct st_platform *p, int listener, struct seccomp_notif *n);
 int st_send(int listener, uint64_t id, int64_t value);
 bool st_listener_setup(int listener);
+bool st_is_listener(int fd);
 bool st_is_report(const struct seccomp_notif *n);
 
 /* fast.c */
@@ -260,6 +300,8 @@ size_t st_fpu_initial(void *buf, size_t size);
 int st_fpu_check(const void *buf, size_t size);
 
 /* aspace.c */
+struct stub_op st_op_wipe(void);
+void st_aspace_break(struct st_aspace *as);
 int st_aspace_new(struct platform *platform, struct aspace **ret_as);
 void st_aspace_free(struct aspace *as);
 void st_aspace_update(struct aspace *as, struct pcontext *self, const struct aspace_op *op, size_t count);
@@ -270,8 +312,7 @@ size_t st_aspace_stub_pids(struct aspace *as, int32_t *pids, size_t count);
 int st_aspace_enter(struct st_aspace *as, struct st_context *ctx);
 void st_aspace_leave(struct st_aspace *as);
 int st_aspace_attach(struct st_aspace *as, struct st_context *ctx);
-bool st_aspace_inherit(struct st_aspace *as, struct st_context *ctx);
-void st_aspace_detach(struct st_context *ctx);
+void st_aspace_detach(struct st_context *ctx, bool moves);
 
 /* context.c */
 void st_no_frame(struct area *area);

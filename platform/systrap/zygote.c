@@ -15,7 +15,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "platform/base/log.h"
 #include "platform/systrap/systrap_priv.h"
 
 enum { BIRTH_SECONDS = 10, RSEQ_SIGNATURE = 0x53053053, RSEQ_UNREGISTER = 1 };
@@ -118,6 +117,8 @@ int st_zygote_start(struct st_platform *p)
 		return -errno;
 	p->req = req;
 	p->args_size = 4096;
+	p->zygote_cpu = -1;
+	p->req->failed = ANSWER_NO_MAPPER;
 	p->req->pid = -EIO;
 	pid = syscall(SYS_clone, CLONE_FILES | SIGCHLD, 0, 0, 0, 0);
 	if (pid == 0)
@@ -130,26 +131,17 @@ int st_zygote_start(struct st_platform *p)
 }
 
 /*
- * Makes a mapper process on cpu whose argument pages are at args_offset of the argument file. Any
- * thread; sleeps for some 50 us. The pid, or -errno.
+ * Asks for a mapper process on cpu that works with m's pages. It answers when it has done what these say already;
+ * p->req->pid is its pid then. birth_mu is held.
  */
-pid_t st_zygote_clone(struct st_platform *p, uint64_t args_offset, int cpu)
+void st_zygote_clone(struct st_platform *p, const struct mapper *m, int cpu)
 {
-	cpu_set_t set;
-	int err;
-
-	GUARD(mutex, &p->zygote_mu);
-	if (cpu >= 0) {
-		CPU_ZERO(&set);
-		CPU_SET((size_t)cpu, &set);
-		if (sched_setaffinity(p->zygote, sizeof(set), &set) < 0)
-			log_debug("zygote: cannot move to cpu %d", cpu);
-	}
-	p->req->args_offset = args_offset;
+	if (cpu != p->zygote_cpu)
+		st_cpu_pin_task(cpu, p->zygote);
+	p->zygote_cpu = cpu;
+	p->req->args_offset = m->offset;
+	p->req->event_fd = (uint32_t)m->event_fd;
 	p->req->pid = -EIO;
-	atomic_store(&p->req->done, 0);
 	atomic_fetch_add(&p->req->seq, 1);
 	syscall(SYS_futex, &p->req->seq, FUTEX_WAKE, 1, NULL, NULL, 0);
-	err = wait_done(&p->req->done);
-	return err < 0 ? err : p->req->pid;
 }

@@ -295,6 +295,8 @@ int mm_fork(struct mm *mm, struct pcontext *self, struct mm **ret_mm)
 	child->exe = mm->exe ? mm_file_ops.get(mm->exe) : NULL;
 	mm_unlock(child);
 	mm_unlock(mm);
+	if (err == 0 && self && mm_platform_ops->aspace_prepare)
+		err = mm_platform_ops->aspace_prepare(child->as, self);
 	if (err < 0) {
 		mm_put(child);
 		return err;

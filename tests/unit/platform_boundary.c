@@ -213,19 +213,33 @@ static void test_stub_page(uint64_t page, int least)
 	box_free(&b);
 }
 
+/* A new guest in a new space runs, whatever the last one has left of its stub. */
+static bool next_guest_runs(void)
+{
+	static const uint8_t code[] = { 0xb8, 39, 0, 0, 0, 0x0f, 0x05 };
+	struct box b = box_new(code, sizeof(code));
+	bool ok = run(&b) == SWITCH_SYSCALL && b.ctx->syscall.nr == 39 && b.ctx->syscall.ip == CODE + sizeof(code);
+
+	box_free(&b);
+	return ok;
+}
+
 #ifndef SECOND_WALL
-/* A page of ours entered anywhere and left to run: calls, faults, or the end of this guest alone. */
-static void test_stub_page_runs(uint64_t page, bool forges)
+/*
+ * A page of ours entered anywhere, perhaps with the trap flag, and left to run: calls, faults, or the end of this guest
+ * alone.
+ */
+static void test_stub_page_runs(uint64_t page, bool forges, uint64_t eflags)
 {
 	static const uint8_t code[] = { 0xf4 };
-	int calls = 0, dead = 0;
+	int calls = 0, dead = 0, next = 0;
 
 	for (uint64_t at = 0; at < 4096; at++) {
 		struct box b = box_new(code, sizeof(code));
 		enum switch_why why = SWITCH_SYSCALL;
 
 		b.ctx->regs = (struct guest_regs){ .rip = page + at, .rsp = DATA + 4096, .rax = 5000, .rbx = DATA,
-						   .rcx = CODE, .rsi = DATA, .r13 = DATA, .r14 = 1 };
+						   .rcx = CODE, .rsi = DATA, .r13 = DATA, .r14 = 1, .eflags = eflags };
 		for (int i = 0; i < 4 && why == SWITCH_SYSCALL; i++) {
 			why = run(&b);
 			calls += why == SWITCH_SYSCALL;
@@ -234,9 +248,34 @@ static void test_stub_page_runs(uint64_t page, bool forges)
 		CHECK(why != SWITCH_INTERRUPT);
 		dead += why == SWITCH_DEAD;
 		box_free(&b);
+		next += next_guest_runs();
 	}
 	printf("# %d calls, %d forged reports\n", calls, dead);
-	CHECK(calls > 10 && (dead > 0) == forges);
+	CHECK(calls > (eflags ? 0 : 10) && (dead > 0) == forges && next == 4096); /* the trap flag stops most early */
+}
+
+/* A guest writes its shared memory: the next one, which may have the same, finds nothing there. */
+static void test_area_forgets(void)
+{
+	/* mov %rax,(%rdi); mov $1,%eax; syscall, and the other way round */
+	static const uint8_t store[] = { 0x48, 0x89, 0x07, 0xb8, 1, 0, 0, 0, 0x0f, 0x05 };
+	static const uint8_t load[] = { 0x48, 0x8b, 0x07, 0x0f, 0x05 };
+	enum { WINDOW = 64 }; /* of these areas each guest has one */
+	int stored = 0, left = 0;
+
+	for (uint64_t at = STUB_AREAS; at < STUB_AREAS + WINDOW * STUB_AREA_SIZE; at += STUB_AREA_SIZE / 4) {
+		struct box b = box_new(store, sizeof(store));
+
+		b.ctx->regs.rdi = at + 0x180;
+		b.ctx->regs.rax = 0x5ec2e7;
+		stored += run(&b) == SWITCH_SYSCALL && b.ctx->syscall.nr == 1;
+		box_free(&b);
+		b = box_new(load, sizeof(load));
+		b.ctx->regs.rdi = at + 0x180;
+		left += run(&b) == SWITCH_SYSCALL && b.ctx->syscall.nr == 0x5ec2e7;
+		box_free(&b);
+	}
+	CHECK(stored >= 4 && left == 0);
 }
 #endif
 
@@ -271,6 +310,7 @@ static void test_forged_signals(void)
 		else
 			CHECK(run(&b) == SWITCH_DEAD);
 		box_free(&b);
+		CHECK(next_guest_runs()); /* the forger's stack pointer is nobody else's trouble */
 	}
 }
 #endif
@@ -355,10 +395,14 @@ int main(void)
 	test_second_wall();
 #endif
 	test_stub_page(stub_code, 10);
+	CHECK(next_guest_runs());
 #ifndef SECOND_WALL
-	test_stub_page_runs(stub_code, true);
+	test_stub_page_runs(stub_code, true, 0);
+	test_stub_page_runs(stub_code, true, 0x100);
 	test_stub_page(STUB_FAST_PAGE, 0);
-	test_stub_page_runs(STUB_FAST_PAGE, false);
+	test_stub_page_runs(STUB_FAST_PAGE, false, 0);
+	test_stub_page_runs(STUB_FAST_PAGE, false, 0x100);
+	test_area_forgets();
 	test_forged_signals();
 #endif
 	test_stub_memory();

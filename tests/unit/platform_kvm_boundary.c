@@ -585,6 +585,39 @@ static void test_keys_and_tiles(void)
 	box_free(&b);
 }
 
+/*
+ * A device may leave tile registers on that the machine's XCR0 has not, and KVM does not save those: what one guest puts there
+ * must not be there for the next.
+ */
+static void test_tiles_are_private(void)
+{
+	/* ldtilecfg (%rdi); mov $1,%eax; syscall; then at 16: sttilecfg (%rdi); mov $1,%eax; syscall */
+	static const uint8_t code[] = { 0xc4, 0xe2, 0x78, 0x49, 0x07, 0xb8, 1, 0, 0, 0, 0x0f, 0x05, 0xf4, 0xf4, 0xf4, 0xf4,
+					0xc4, 0xe2, 0x79, 0x49, 0x07, 0xb8, 1, 0, 0, 0, 0x0f, 0x05, 0xf4 };
+	uint8_t *config = memory + DATA_OFFSET;
+	int on = 0, seen = 0;
+
+	for (int i = 0; i < 20; i++) {
+		struct box a = box_new(code, sizeof(code)), b = box_new(code, sizeof(code));
+
+		memset(config, 0, 64);
+		config[0] = 1;	 /* palette */
+		config[16] = 64; /* bytes of a row */
+		config[48] = 16; /* rows */
+		start_at(&a, CODE);
+		on += run(&a) == SWITCH_SYSCALL;
+		memset(config, 0, 64);
+		start_at(&b, CODE + 16);
+		run(&b);
+		for (int k = 0; k < 64; k++)
+			seen += config[k] != 0;
+		box_free(&a);
+		box_free(&b);
+	}
+	printf("# tile registers are %s\n", on ? "usable, and lost with each exit" : "off");
+	CHECK(seen == 0);
+}
+
 static void more_tests(void)
 {
 	printf("# kernel half\n");
@@ -607,4 +640,5 @@ static void more_tests(void)
 	test_many_contexts();
 	test_many_spinners();
 	test_keys_and_tiles();
+	test_tiles_are_private();
 }

@@ -81,7 +81,10 @@ void st_cpu_enter(struct cpu_pair *pair, pid_t pid)
 {
 	int others = atomic_fetch_add_explicit(&cpu_load[pair->cpu].running, 1, memory_order_relaxed);
 
-	atomic_fetch_add_explicit(&cpu_load[pair->cpu].entries, 1, memory_order_relaxed);
+	/* two at once may count as one: it is only asked whether there were any */
+	atomic_store_explicit(&cpu_load[pair->cpu].entries,
+			      atomic_load_explicit(&cpu_load[pair->cpu].entries, memory_order_relaxed) + 1,
+			      memory_order_relaxed);
 
 	if (likely(others <= 0)) {
 		pair->crowded = 0;

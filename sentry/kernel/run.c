@@ -134,19 +134,26 @@ static void facts_update(struct task *t)
 	ops->facts_set(t->ctx, give ? &facts : NULL);
 }
 
+/* Adds the time since switch_ns to *total and begins a new stretch. Only the owner writes: no locked instruction. */
+static inline void account(struct task *t, _Atomic int64_t *total)
+{
+	int64_t now = clock_mono(), was = atomic_load_explicit(total, memory_order_relaxed),
+		start = atomic_load_explicit(&t->switch_ns, memory_order_relaxed);
+
+	atomic_store_explicit(total, was + now - start, memory_order_relaxed);
+	atomic_store_explicit(&t->switch_ns, now, memory_order_relaxed);
+}
+
 static enum run_state run_app(struct task *t)
 {
 	struct pcontext *ctx = t->ctx;
 	enum switch_why why;
-	int64_t now;
 
 	if (unlikely(t->interrupt))
 		return RUN_INTERRUPT;
 	if (unlikely(t->facts != (facts_allowed(t) ? FACTS_ALLOWED : FACTS_FORBIDDEN)))
 		facts_update(t);
-	now = clock_mono();
-	t->system_ns += now - t->switch_ns;
-	t->switch_ns = now;
+	account(t, &t->system_ns);
 	t->in_app = true;
 	if (unlikely(t->interrupt)) {
 		t->in_app = false;
@@ -154,9 +161,7 @@ static enum run_state run_app(struct task *t)
 	}
 	why = ctx->ops->context_switch(ctx, mm_aspace(t->mm));
 	t->in_app = false;
-	now = clock_mono();
-	t->user_ns += now - t->switch_ns;
-	t->switch_ns = now;
+	account(t, &t->user_ns);
 	switch (why) {
 	case SWITCH_SYSCALL:
 		return RUN_SYSCALL;

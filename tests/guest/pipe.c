@@ -142,6 +142,28 @@ TEST(fifo_open_waits_for_peer)
 	WAIT_EXIT(pid, 0);
 }
 
+/* A writer that waits in open, and is gone again before the reader that let it go runs on: the reader does not wait. */
+TEST(fifo_open_quick_peer)
+{
+	char buf[8] = "";
+
+	OK(mkfifo("p", 0600));
+	for (int i = 0; i < 500; i++) {
+		CHILD(pid)
+		{
+			int fd = OK(open("p", O_WRONLY));
+			CHECK_EQ(write(fd, "data", 4), 4);
+		}
+		if (i % 2)
+			usleep(200); /* it waits already */
+		int fd = OK(open("p", O_RDONLY));
+		CHECK_EQ(read(fd, buf, 8), 4);
+		CHECK_EQ(read(fd, buf, 8), 0);
+		close(fd);
+		WAIT_EXIT(pid, 0);
+	}
+}
+
 TEST(fifo_open_interrupted)
 {
 	OK(mkfifo("p", 0600));

@@ -428,9 +428,10 @@ static int fifo_open(struct inode *i, struct file *f)
 	f->data = p;
 	f->ops = &pipe_file_ops;
 	mutex_lock(&p->mu);
-	/* What fifo_open_wait compares with: opens of the other end so far. A pipe without a name, opened again
-	 * through /proc/PID/fd, waits for nobody: its two ends were there at birth. */
-	f->pos = (int64_t)(acc == O_RDONLY ? p->writer_opens : p->reader_opens);
+	/* What fifo_open_wait compares with: opens of the other end so far, less one when that end is open now, as it
+	 * may be gone before this one looks. A pipe without a name, opened again through /proc/PID/fd, waits for
+	 * nobody: its two ends were there at birth. */
+	f->pos = (int64_t)(acc == O_RDONLY ? p->writer_opens - (p->writers > 0) : p->reader_opens - (p->readers > 0));
 	if (i->sb == &anon_superblock)
 		f->pos = 0;
 	if (acc != O_WRONLY) {

@@ -1,6 +1,6 @@
 /*
  * Small measurements of single operations, for tests/bench/bench. `micro WHAT` prints one number:
- *   getpid stat open clock fork fault pipe: nanoseconds an operation
+ *   getpid getppid stat open clock fork fault pipe: nanoseconds an operation
  *   bytes: seconds for 600,000 one-byte reads and writes; loopback: Gbit/s of a TCP connection
  *   busy: nanoseconds of wall time a getpid when four threads do nothing else
  *   faults: seconds to write to each page of 256 fresh MiB; cpu: seconds of a loop without calls
@@ -34,6 +34,11 @@ static double now(void)
 static void do_getpid(void)
 {
 	syscall(SYS_getpid);
+}
+
+static void do_getppid(void)
+{
+	syscall(SYS_getppid);
 }
 
 static void do_stat(void)
@@ -241,7 +246,7 @@ int main(int argc, char **argv)
 	static const struct {
 		const char *name;
 		void (*operation)(void);
-	} operations[] = { { "getpid", do_getpid }, { "stat", do_stat }, { "open", do_open },
+	} operations[] = { { "getpid", do_getpid }, { "getppid", do_getppid }, { "stat", do_stat }, { "open", do_open },
 			   { "clock", do_clock },   { "fork", do_fork }, { "fault", do_fault } };
 	const char *what = argc > 1 ? argv[1] : "";
 
@@ -265,6 +270,6 @@ int main(int argc, char **argv)
 	else if (strcmp(what, "now") == 0)
 		printf("%.6f\n", now());
 	else
-		errx(2, "usage: micro getpid|stat|open|clock|fork|fault|pipe|bytes|busy|faults|cpu|loopback|now");
+		errx(2, "usage: micro getpid|getppid|stat|open|clock|fork|fault|pipe|bytes|busy|faults|cpu|loopback|now");
 	return 0;
 }

@@ -29,9 +29,12 @@ class Unavailable(Exception):
     """Says in a few words why there is no emulated machine here."""
 
 
+NOT_STARTED = "not started"
+
+
 class Job:
     """A shell command for the machine; `done(output, status)` is called with its result, or with None as
-    status when the machine stopped first."""
+    status when the machine stopped first, or NOT_STARTED when its time was over before it came to the job."""
 
     def __init__(self, name, command, timeout, done, config=None):
         self.name, self.command, self.timeout, self.done, self.config = name, command, timeout, done, config
@@ -189,7 +192,8 @@ class Machine:
             machine.wait()
         why = "the machine %s" % ("ended" if time.monotonic() < end else "did not finish in %d s" % timeout)
         for job in waiting.values():
-            job.done(why + "\n" + reader.rest() + "\n" + self.console(), None)
+            late = time.monotonic() >= end and reader.boot and job.name not in reader.started
+            job.done(why + "\n" + reader.rest() + "\n" + self.console(), NOT_STARTED if late else None)
         return reader.boot, reader.finished
 
     def console(self):
@@ -211,6 +215,7 @@ class Reader:
 
     def __init__(self, waiting):
         self.waiting, self.partial, self.lines, self.boot, self.finished = waiting, b"", [], "", False
+        self.started = set()
 
     def feed(self, data):
         *lines, self.partial = (self.partial + data).split(b"\n")
@@ -226,6 +231,8 @@ class Reader:
                 job = self.waiting.pop(match[2])
                 job.seconds = float(ended) - float(began)
                 job.done("\n".join(self.lines), int(status))
+            elif match[1] == "START":
+                self.started.add(match[2])
             elif match[1] == "BOOT":
                 self.boot = "%s s: %s" % (match[2], match[3])
             elif match[1] == "DONE":

@@ -33,6 +33,9 @@ stty -F /dev/ttyS1 raw -echo 115200
 # NAME SECONDS, a line of /jobs: runs /b/NAME/job
 cat >/job.sh <<'JOB'
 name=$1 seconds=$2
+until mkdir /out/.lock 2>/dev/null; do usleep 2000; done
+echo "@@START $name" >/dev/ttyS1
+rmdir /out/.lock
 began=$(cut -d' ' -f1 /proc/uptime)
 timeout -s KILL "$seconds" sh /b/$name/job >/out/$name 2>&1 </dev/null
 status=$?
@@ -49,18 +52,18 @@ rmdir /out/.lock
 rm -f /out/$name
 JOB
 # NAME DIRECTORY FLAGS...: the guest program of bundle NAME, DIRECTORY is to be its bind mount. Emulated time is
-# coarse and many cases sleep a while and then expect that something has happened: what fails is tried twice
+# coarse and many cases sleep a while and then expect that something has happened: what fails is tried once
 # more.
 cat >/guest.sh <<'GUEST'
 name=$1 data=$2
 shift 2
 mkdir -p $data
 runsc() { /sandbox/runsc --root /run/runsc "$@" run --bundle /b/$name $name; }
-for try in 1 2 3; do
+for try in 1 2; do
 	runsc "$@" >/out/$name.try 2>&1
 	status=$?
 	failed=$(sed -n 's/^FAIL \([^ ]*\).*/\1/p' /out/$name.try)
-	if [ -z "$failed" ] || [ $try = 3 ]; then
+	if [ -z "$failed" ] || [ $try = 2 ]; then
 		cat /out/$name.try
 		break
 	fi

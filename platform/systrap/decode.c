@@ -70,7 +70,7 @@ static size_t insn_size(struct site_decoder *d, const uint8_t *page, size_t at)
 static bool begins_at(struct site_decoder *d, const uint8_t *page, size_t at, size_t call)
 {
 	size_t from = at > LOOK_BACK ? at - LOOK_BACK : 0, yes = 0, no = 0;
-	uint8_t size[LOOK_BACK + MOV_SIZE];
+	uint8_t size[LOOK_BACK + SITE_BEFORE_MAX];
 
 	for (size_t i = from; i < call; i++)
 		size[i - from] = (uint8_t)insn_size(d, page, i);

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -244,8 +245,16 @@ def mounts_below(path):
     return sorted((p for p in points if p == path or p.startswith(path + "/")), reverse=True)
 
 
+GUEST_ROOT_LOCK = threading.Lock()
+
+
 def guest_root(out):
-    """The root of guest programs and busybox tests: made once, never written to by tests."""
+    """The root of guest programs and busybox tests: made once, never written to by tests. Any thread."""
+    with GUEST_ROOT_LOCK:
+        return make_guest_root(out)
+
+
+def make_guest_root(out):
     root = os.path.join(os.path.abspath(out), "guest-root")
     if not os.path.exists(root + "/.complete"):
         shutil.rmtree(root, ignore_errors=True)

@@ -22,7 +22,7 @@ enum {
 	MMU_PAGES = 32768, /* KVM's own tables at most: 128 MiB */
 	SLOTS_OLD = 509,   /* Linux before 5.11 */
 	SYNC_FIELDS = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS,
-	VCPUS_MIN = 32,
+	VCPUS_MIN = 256, /* a context that must take another's costs an RCU grace period before Linux 6.13 */
 	KERNEL_SIZE = (KV_CPU - KV_KERNEL) + KV_VCPUS_MAX * KV_CPU_SIZE,
 };
 static const uint32_t CPUID_ADDRESS_SIZES = 0x80000008u, CPUID_PARAVIRT = 0x40000000u, CPUID_PARAVIRT_END = 0x40010000u;

@@ -14,7 +14,7 @@
 #include "platform/kvm/kvm_priv.h"
 
 enum {
-	MSR_STAR = 0xc0000081, MSR_LSTAR, MSR_CSTAR, MSR_SFMASK,
+	MSR_TSC = 0x10, MSR_STAR = 0xc0000081, MSR_LSTAR, MSR_CSTAR, MSR_SFMASK,
 	/* TF, IF, DF, IOPL, NT, RF, AC: as Linux clears them */
 	SFMASK = 0x57700,
 	TSS_OFFSET = 0x800, TSS_LIMIT = 0x67, TSS_RSP0 = 4, TSS_IST1 = 0x24, TSS_IO_BITMAP = 0x66,
@@ -116,6 +116,26 @@ static int vcpu_reset(struct kv_platform *p, struct kv_vcpu *v)
 	return 0;
 }
 
+/*
+ * The time stamp counter shows the host's value, which the clocks of the sentry and of the guest's vDSO count on. Before Linux
+ * 5.16 it can only be set, which is a few hundred ns late; KVM gives all vCPUs of a machine the same offset then. 0 or -errno.
+ */
+static int show_host_counter(struct kv_vcpu *v)
+{
+	uint64_t offset = 0;
+	struct kvm_device_attr tsc = { .group = KVM_VCPU_TSC_CTRL, .attr = KVM_VCPU_TSC_OFFSET,
+				       .addr = (uint64_t)(uintptr_t)&offset };
+	struct {
+		struct kvm_msrs head;
+		struct kvm_msr_entry entry;
+	} msr = { .head.nmsrs = 1, .entry.index = MSR_TSC };
+
+	if (ioctl(v->fd, KVM_SET_DEVICE_ATTR, &tsc) == 0)
+		return 0;
+	msr.entry.data = __builtin_ia32_rdtsc();
+	return ioctl(v->fd, KVM_SET_MSRS, &msr) == 1 ? 0 : -EOPNOTSUPP;
+}
+
 /* A new vCPU, idle. p->vcpu_mu is held. 0 or -errno. */
 static int vcpu_new_locked(struct kv_platform *p, struct kv_vcpu **ret_vcpu)
 {
@@ -123,9 +143,6 @@ static int vcpu_new_locked(struct kv_platform *p, struct kv_vcpu **ret_vcpu)
 		struct kvm_signal_mask head;
 		uint32_t blocked[2]; /* in the guest: everything but the kick */
 	} mask = { .head.len = sizeof(mask.blocked), .blocked = { ~(1u << (KV_KICK_SIGNAL - 1)), UINT32_MAX } };
-	uint64_t tsc_offset = 0;
-	struct kvm_device_attr tsc = { .group = KVM_VCPU_TSC_CTRL, .attr = KVM_VCPU_TSC_OFFSET,
-				       .addr = (uint64_t)(uintptr_t)&tsc_offset };
 	struct kv_vcpu *v = calloc(1, sizeof(*v));
 	uint8_t *page;
 	int err;
@@ -155,8 +172,8 @@ static int vcpu_new_locked(struct kv_platform *p, struct kv_vcpu **ret_vcpu)
 		err = kv_kernel_map(p, cpu_address(v) + KV_PAGE, KV_PAGE, true, false);
 	if (err == 0 && p->ring0)
 		err = kv_ring0_vcpu_new(p, v);
-	/* The counter shows the host's value, which the clocks of the sentry and of the guest's vDSO count on. */
-	(void)!ioctl(v->fd, KVM_SET_DEVICE_ATTR, &tsc);
+	if (err == 0)
+		err = show_host_counter(v);
 	if (err == 0 && (ioctl(v->fd, KVM_SET_CPUID2, p->cpuid) < 0 || ioctl(v->fd, KVM_SET_SIGNAL_MASK, &mask) < 0))
 		err = -errno;
 	if (err == 0)

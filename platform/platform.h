@@ -98,7 +98,7 @@ struct platform {
 	const struct platform_ops *ops;
 	/* Set by open, const after it. */
 	const char *mode;  /* which of several ways of the backend it is, in words; or NULL */
-	bool by_name_only; /* this way is too slow to be taken by `auto` */
+	bool by_name_only; /* too slow, or not proven enough, to be taken by `auto` */
 };
 
 /*

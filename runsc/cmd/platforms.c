@@ -14,9 +14,9 @@ enum { DEADLINE_MS = 15000, FIELDS = 5, TEXT_MAX = 4096 };
 static const struct explanation {
 	const char *name, *text;
 } explanations[] = {
-	{ "auto", "the first of kvm in ring 0, systrap and ptrace that passes its self-test when a sandbox starts (default)" },
+	{ "auto", "the first of systrap and ptrace that passes its self-test when a sandbox starts (default)" },
 	{ "kvm", "guests run in a virtual machine of /dev/kvm. In ring 0, on hardware virtualisation, the sentry serves most calls\n"
-		 "without leaving it; on other devices each call leaves the machine (exit mode), which auto never takes" },
+		 "without leaving it; on other devices each call leaves it (exit mode). auto takes neither" },
 	{ "systrap", "guest calls are seccomp notifications, hot ones are posted to shared memory; no ptrace. Needs a processor\n"
 		     "and kernel with FSGSBASE, Linux 5.9" },
 	{ "ptrace", "guest threads are traced processes; works wherever ptrace does, and is slower" },

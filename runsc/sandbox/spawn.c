@@ -1,6 +1,5 @@
 #include "runsc/sandbox/spawn.h"
 
-#include <cpuid.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -93,25 +92,13 @@ char *spawn_find(const char *name, struct error *err)
 	return NULL;
 }
 
-/* VMX or SVM. */
-static bool hardware_virtualisation(void)
-{
-	enum { ECX_VMX = 1 << 5, ECX_SVM = 1 << 2 };
-	uint32_t a, b, c, d;
-
-	return (__get_cpuid(1, &a, &b, &c, &d) && (c & ECX_VMX)) ||
-	       (__get_cpuid(0x80000001u, &a, &b, &c, &d) && (c & ECX_SVM));
-}
-
 int spawn_open_kvm(const char *platform, int *ret_fd, struct error *err)
 {
-	bool named = !strcmp(platform, "kvm");
-
 	*ret_fd = -1;
-	if (!named && (strcmp(platform, "auto") != 0 || !hardware_virtualisation()))
+	if (strcmp(platform, "kvm") != 0)
 		return 0;
 	*ret_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-	return named && *ret_fd < 0 ? error_errno(err, errno, "platform kvm: cannot open /dev/kvm") : 0;
+	return *ret_fd < 0 ? error_errno(err, errno, "platform kvm: cannot open /dev/kvm") : 0;
 }
 
 int loopback_up(void)

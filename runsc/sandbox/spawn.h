@@ -36,8 +36,7 @@ struct helper {
 char *spawn_find(const char *name, struct error *err);
 /*
  * The device for a sentry of this platform, which itself is nobody and sees no path: *ret_fd, or -1 there when it has no use for
- * it. `auto` takes kvm on hardware virtualisation only, so without that it gets none. Nonzero with err when the device was
- * asked for by name and cannot be opened.
+ * it; `auto` has none, since kvm is taken by name only. Nonzero with err when it cannot be opened.
  */
 int spawn_open_kvm(const char *platform, int *ret_fd, struct error *err);
 /*

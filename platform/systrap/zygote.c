@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "platform/host/fpu.h"
 #include "platform/systrap/systrap_priv.h"
 
 enum { BIRTH_SECONDS = 10, RSEQ_SIGNATURE = 0x53053053, RSEQ_UNREGISTER = 1 };
@@ -44,22 +45,6 @@ static int install_handlers(void)
 		if (syscall(SYS_rt_sigaction, signals[i], &action, NULL, sizeof(action.mask)) < 0)
 			return -errno;
 	return 0;
-}
-
-/*
- * Every component of the FPU state to its initial value. Not from the stub page: Intel processors refuse an image whose
- * full size would reach past the last user page, also when nothing is loaded from there.
- */
-static inline __attribute__((always_inline)) void fpu_reset(void)
-{
-	_Alignas(64) static const struct {
-		uint16_t fcw, fsw, ftw, fop;
-		uint64_t ip, dp;
-		uint32_t mxcsr, mxcsr_mask;
-		uint8_t rest[576 - 32];
-	} initial = { .fcw = 0x37f, .mxcsr = 0x1f80 };
-
-	__asm__ volatile("xrstor %0" : : "m"(initial), "a"(-1), "d"(-1) : "memory");
 }
 
 /*
@@ -94,7 +79,7 @@ NORETURN static void zygote_child(int code_fd, int args_fd)
 	register uint64_t r12 __asm__("r12") = (uint64_t)(uintptr_t)page;
 	register uint64_t r13 __asm__("r13") = (uint64_t)code_fd;
 	register uint64_t r14 __asm__("r14") = (uint64_t)args_fd;
-	fpu_reset();
+	host_fpu_reset();
 	__asm__ volatile("jmp *%0"
 			 :
 			 : "r"((char *)page + (systrap_stub_zygote - systrap_stub_page_start)), "r"(r12), "r"(r13), "r"(r14)

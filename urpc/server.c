@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "platform/base/log.h"
@@ -18,12 +19,15 @@
 
 /* CreateRoot and ExecuteAsync walk paths and load programs on the connection's thread. */
 #define CONN_STACK (256u << 10)
+/* below a second: how long the end of the server waits for calls that are being answered */
+#define URPC_DRAIN_NS 500000000ll
 
 struct urpc_server {
 	int listen_fd, wake_fd;
 	const struct urpc_handlers *handlers;
 	void *context;
 	_Atomic uint32_t conn_count;
+	_Atomic uint32_t call_count; /* calls that are being answered */
 	_Atomic bool stop;
 };
 
@@ -142,7 +146,27 @@ static int serve_call(int fd, const struct urpc_handlers *handlers, void *contex
 	return err;
 }
 
-void urpc_serve_connection(int fd, const struct urpc_handlers *handlers, void *context)
+static void server_wake(struct urpc_server *server)
+{
+	uint64_t one = 1;
+	ssize_t n = write(server->wake_fd, &one, sizeof(one));
+
+	BUG_ON(n < 0 && errno != EAGAIN);
+}
+
+/* serve_call, counted while it lasts, so that the end of the server can wait for it. */
+static int serve_counted(struct urpc_server *server, int fd, struct urpc_frame *frame)
+{
+	int err;
+
+	atomic_fetch_add(&server->call_count, 1);
+	err = serve_call(fd, server->handlers, server->context, frame);
+	if (atomic_fetch_sub(&server->call_count, 1) == 1 && atomic_load(&server->stop))
+		server_wake(server);
+	return err;
+}
+
+static void serve_connection(struct urpc_server *server, int fd, const struct urpc_handlers *handlers, void *context)
 {
 	int err = 0;
 
@@ -153,7 +177,8 @@ void urpc_serve_connection(int fd, const struct urpc_handlers *handlers, void *c
 		if (err == 0)
 			err = urpc_frame_recv(fd, host_monotonic_ns() + URPC_FRAME_NS, &frame);
 		if (err == 0)
-			err = serve_call(fd, handlers, context, &frame);
+			err = server ? serve_counted(server, fd, &frame) :
+				       serve_call(fd, handlers, context, &frame);
 		urpc_frame_fini(&frame);
 	}
 	if (err != -ECONNRESET)
@@ -161,12 +186,9 @@ void urpc_serve_connection(int fd, const struct urpc_handlers *handlers, void *c
 	close(fd);
 }
 
-static void server_wake(struct urpc_server *server)
+void urpc_serve_connection(int fd, const struct urpc_handlers *handlers, void *context)
 {
-	uint64_t one = 1;
-	ssize_t n = write(server->wake_fd, &one, sizeof(one));
-
-	BUG_ON(n < 0 && errno != EAGAIN);
+	serve_connection(NULL, fd, handlers, context);
 }
 
 static void *conn_main(void *arg)
@@ -174,7 +196,7 @@ static void *conn_main(void *arg)
 	struct conn conn = *(struct conn *)arg;
 
 	free(arg);
-	urpc_serve_connection(conn.fd, conn.server->handlers, conn.server->context);
+	serve_connection(conn.server, conn.fd, conn.server->handlers, conn.server->context);
 	atomic_fetch_sub(&conn.server->conn_count, 1);
 	server_wake(conn.server);
 	return NULL;
@@ -228,6 +250,21 @@ static int accept_one(struct urpc_server *server)
 	return 0;
 }
 
+/* Lets the calls end that are being answered; those that wait for something may not. */
+static void server_drain(struct urpc_server *server)
+{
+	int64_t end = host_monotonic_ns() + URPC_DRAIN_NS, left;
+	struct pollfd pfd = { .fd = server->wake_fd, .events = POLLIN };
+	uint64_t count;
+
+	while (atomic_load(&server->call_count) > 0 && (left = end - host_monotonic_ns()) > 0) {
+		struct timespec ts = { .tv_nsec = (long)left };
+
+		if (ppoll(&pfd, 1, &ts, NULL) > 0 && read(server->wake_fd, &count, sizeof(count)) < 0)
+			return;
+	}
+}
+
 int urpc_server_run(struct urpc_server *server)
 {
 	int err = 0;
@@ -249,6 +286,7 @@ int urpc_server_run(struct urpc_server *server)
 		if (!full && pfd[1].revents)
 			err = accept_one(server);
 	}
+	server_drain(server);
 	return err;
 }
 

@@ -119,7 +119,7 @@ NODISCARD int urpc_server_new(int listen_fd, const struct urpc_handlers *handler
  * once (more wait in the listen queue), until urpc_server_stop. Returns 0, or negative errno of accept.
  */
 int urpc_server_run(struct urpc_server *server);
-/* Makes urpc_server_run return. Any thread. Connections in progress go on. */
+/* Makes urpc_server_run return, half a second later at most if calls are being answered. Any thread. */
 void urpc_server_stop(struct urpc_server *server);
 
 /*

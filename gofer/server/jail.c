@@ -1,4 +1,4 @@
-/* The gofer's jail: mounts and capabilities. The filter is in gofer/seccomp. */
+/* The jail of the thread that serves: mounts and capabilities. The filter is in gofer/seccomp. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
@@ -13,7 +13,7 @@
 
 #include "gofer/server/server.h"
 
-static int fail(char *why, size_t why_size, const char *what, const char *path)
+int jail_fail(char *why, size_t why_size, const char *what, const char *path)
 {
 	int err = -errno;
 
@@ -21,22 +21,18 @@ static int fail(char *why, size_t why_size, const char *what, const char *path)
 	return err;
 }
 
-/* Clones the tree at path as a detached mount. */
-static int clone_tree(const struct gofer_attach_option *a, char *why, size_t why_size)
+/* Clones the tree at path as a detached mount with these attributes more. */
+static int clone_tree(const struct gofer_attach_option *a, uint64_t attributes, char *why, size_t why_size)
 {
-	struct mount_attr attr = {
-		.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
-			    (a->readonly ? MOUNT_ATTR_RDONLY : 0),
-		.propagation = MS_PRIVATE,
-	};
+	struct mount_attr attr = { .attr_set = attributes, .propagation = MS_PRIVATE };
 	int fd = (int)syscall(SYS_open_tree, AT_FDCWD, a->path,
 			      OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
 
 	if (fd < 0)
-		return fail(why, why_size, "serve", a->path);
+		return jail_fail(why, why_size, "serve", a->path);
 	if (syscall(SYS_mount_setattr, fd, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr,
 		    sizeof(attr)) < 0) {
-		int err = fail(why, why_size, "set mount attributes of", a->path);
+		int err = jail_fail(why, why_size, "set mount attributes of", a->path);
 
 		close(fd);
 		return err;
@@ -66,8 +62,7 @@ static int place_tree(int base, int tree, const char *label)
 	return 0;
 }
 
-/* Mounts an empty tmpfs somewhere harmless in the private mount namespace; returns its root. */
-static int empty_root(char *why, size_t why_size)
+int jail_empty_root(char *why, size_t why_size)
 {
 	static const char *const places[] = { "/proc", "/tmp", "/dev", "/" };
 
@@ -78,44 +73,85 @@ static int empty_root(char *why, size_t why_size)
 		if (chdir(i + 1 < ARRAY_COUNT(places) ? places[i] : "/..") == 0)
 			return open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	}
-	return fail(why, why_size, "mount an empty root", "");
+	return jail_fail(why, why_size, "mount an empty root", "");
 }
 
-int jail_enter(const struct gofer_options *opt, char *why, size_t why_size)
+/* A detached, read-only /proc of another pid namespace, for whoever lists the container's processes; -1 with errno. */
+static int proc_of(int pid_ns_fd)
 {
-	static int trees[GOFER_ATTACH_MAX];
+	int own = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC), fs, tree = -1;
+
+	/* fsopen takes the namespace that children would be born in */
+	if (own < 0 || setns(pid_ns_fd, CLONE_NEWPID) < 0)
+		return -1;
+	fs = (int)syscall(SYS_fsopen, "proc", FSOPEN_CLOEXEC);
+	if (fs >= 0 && syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) == 0)
+		tree = (int)syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC,
+				    MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
+					    MOUNT_ATTR_NOEXEC);
+	if (setns(own, CLONE_NEWPID) < 0)
+		log_error("cannot go back to the own pid namespace: %s", strerror(errno));
+	close(fs);
+	close(own);
+	close(pid_ns_fd);
+	return tree;
+}
+
+int trees_clone(const struct gofer_options *opt, struct gofer_trees *trees, char *why, size_t why_size)
+{
+	for (unsigned int i = 0; i < ARRAY_COUNT(trees->served); i++)
+		trees->served[i] = trees->shown[i] = -1;
+	/* A mount namespace of its own even if the caller forgot: what follows must not leak. */
+	if (unshare(CLONE_NEWNS) < 0)
+		return jail_fail(why, why_size, "leave the host's mount namespace", "");
+	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+		return jail_fail(why, why_size, "make mounts private", "");
+	for (unsigned int i = 0; i < opt->attach_count; i++) {
+		uint64_t readonly = opt->attach[i].readonly ? MOUNT_ATTR_RDONLY : 0;
+
+		trees->served[i] = clone_tree(&opt->attach[i], MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | readonly,
+					      why, why_size);
+		if (trees->served[i] < 0)
+			return trees->served[i];
+		if (!opt->attach[i].at)
+			continue;
+		trees->shown[i] = clone_tree(&opt->attach[i], readonly, why, why_size);
+		if (trees->shown[i] < 0)
+			return trees->shown[i];
+	}
+	trees->proc = opt->pid_ns_fd >= 0 ? proc_of(opt->pid_ns_fd) : -1;
+	if (opt->pid_ns_fd >= 0 && trees->proc < 0)
+		log_debug("no /proc of the container: %s", strerror(errno));
+	return 0;
+}
+
+int jail_enter(const struct gofer_options *opt, struct gofer_trees *trees, char *why, size_t why_size)
+{
 	char label[16];
 	int base, err;
 
-	/* A mount namespace of its own even if the caller forgot: what follows must not leak. */
-	if (unshare(CLONE_NEWNS) < 0)
-		return fail(why, why_size, "leave the host's mount namespace", "");
-	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
-		return fail(why, why_size, "make mounts private", "");
-	for (unsigned int i = 0; i < opt->attach_count; i++) {
-		trees[i] = clone_tree(&opt->attach[i], why, why_size);
-		if (trees[i] < 0)
-			return trees[i];
-	}
-	base = empty_root(why, why_size);
+	if (unshare(CLONE_FS | CLONE_NEWNS) < 0)
+		return jail_fail(why, why_size, "leave the container's mount namespace", "");
+	base = jail_empty_root(why, why_size);
 	if (base < 0)
 		return base;
 	for (unsigned int i = 0; i < opt->attach_count; i++) {
 		snprintf(label, sizeof(label), "%u", i);
-		err = place_tree(base, trees[i], label);
+		err = place_tree(base, trees->served[i], label);
 		if (err < 0) {
 			errno = -err;
-			return fail(why, why_size, "attach", opt->attach[i].path);
+			return jail_fail(why, why_size, "attach", opt->attach[i].path);
 		}
-		close(trees[i]);
+		close(trees->served[i]);
+		trees->served[i] = -1;
 	}
 	if (syscall(SYS_pivot_root, ".", ".") < 0)
-		return fail(why, why_size, "pivot into the empty root", "");
+		return jail_fail(why, why_size, "pivot into the empty root", "");
 	if (umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
-		return fail(why, why_size, "detach the host's root", "");
+		return jail_fail(why, why_size, "detach the container's root", "");
 	if (mount(NULL, "/", NULL,
 		  MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0)
-		return fail(why, why_size, "make the empty root read-only", "");
+		return jail_fail(why, why_size, "make the empty root read-only", "");
 	return base;
 }
 
@@ -124,15 +160,15 @@ int jail_enter(const struct gofer_options *opt, char *why, size_t why_size)
 	(CAP_BIT(CAP_CHOWN) | CAP_BIT(CAP_DAC_OVERRIDE) | CAP_BIT(CAP_DAC_READ_SEARCH) |           \
 	 CAP_BIT(CAP_FOWNER) | CAP_BIT(CAP_FSETID))
 
-int jail_drop_caps(bool host_uds UNUSED, char *why, size_t why_size)
+int jail_drop_caps(bool keep_some, char *why, size_t why_size)
 {
 	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
 	struct __user_cap_data_struct data[2] = { 0 };
 	uint64_t keep;
 
 	if (syscall(SYS_capget, &head, data) < 0)
-		return fail(why, why_size, "read capabilities", "");
-	keep = (data[0].permitted | (uint64_t)data[1].permitted << 32) & GOFER_CAPS;
+		return jail_fail(why, why_size, "read capabilities", "");
+	keep = (data[0].permitted | (uint64_t)data[1].permitted << 32) & (keep_some ? GOFER_CAPS : 0);
 	for (int cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++) {
 		/* Without CAP_SETPCAP the bounding set stays; no_new_privs makes it moot. */
 		if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0)
@@ -145,8 +181,8 @@ int jail_drop_caps(bool host_uds UNUSED, char *why, size_t why_size)
 		data[i] = (struct __user_cap_data_struct){ .effective = bits, .permitted = bits };
 	}
 	if (syscall(SYS_capset, &head, data) < 0)
-		return fail(why, why_size, "drop capabilities", "");
+		return jail_fail(why, why_size, "drop capabilities", "");
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-		return fail(why, why_size, "set no_new_privs", "");
+		return jail_fail(why, why_size, "set no_new_privs", "");
 	return 0;
 }

@@ -1,18 +1,22 @@
 /*
- * runsc-gofer: serves the files of one container to its sentry.
+ * runsc-gofer: serves the files of one container to its sentry, and stands for it on the host.
  *
- * Order of birth; no byte of a connection is read before step 7:
+ * Order of birth; no byte of a connection is read before step 8:
  *  1. read the command line, open the log
  *  2. limits: descriptors up, core dumps and dumpability off, umask 0
- *  3. private mount namespace, clones of the served trees, read-only where asked for
- *  4. pivot into an empty root that holds only those
- *  5. drop capabilities, no_new_privs
- *  6. system call filter
- *  7. tell runsc that it is ready, and serve
+ *  3. private mount namespace, clones of the trees
+ *  4. main thread: pivot into the container's tree (face.c)
+ *  5. serving thread: a mount namespace of its own, pivot into an empty root that holds only the
+ *     served trees, nosuid, nodev, read-only where asked for (jail.c)
+ *  6. each thread: drop capabilities, no_new_privs, system call filter
+ *  7. main thread: wait for the sentry's word
+ *  8. serving thread: tell runsc that all is ready, and serve
  */
 #include <errno.h>
 #include <link.h>
 #include <malloc.h>
+#include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,6 +37,7 @@ static unsigned int set_limits(void)
 	struct rlimit files, core = { 0, 0 };
 
 	umask(0);
+	mallopt(M_ARENA_MAX, 1); /* a thread's own arena grows by mprotect */
 	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 	setrlimit(RLIMIT_CORE, &core);
 	signal(SIGPIPE, SIG_IGN);
@@ -86,37 +91,84 @@ static void conns_init(struct conn *conns, const struct gofer_options *opt)
 	}
 }
 
-int main(int argc, char **argv)
+/* What the serving thread gets from main and gives back. */
+static struct {
+	struct gofer_options opt;
+	struct gofer_trees trees;
+	unsigned int fd_limit;
+	char why[512]; /* empty: it serves */
+	sem_t jailed; /* why is final */
+	sem_t filtered; /* the main thread too has lost its privileges */
+} gofer;
+
+static void wait_for(sem_t *sem)
+{
+	while (sem_wait(sem) < 0)
+		;
+}
+
+static void *serve_main(void *arg UNUSED)
 {
 	static struct conn conns[GOFER_ATTACH_MAX];
-	static struct gofer_options opt;
-	static char why[512];
-	unsigned int fd_limit;
-	int base, err;
+	const struct gofer_options *opt = &gofer.opt;
+	int base = jail_enter(opt, &gofer.trees, gofer.why, sizeof(gofer.why)), err = base;
 
-	err = options_parse(argc, argv, &opt, why, sizeof(why));
+	if (err >= 0)
+		err = jail_drop_caps(true, gofer.why, sizeof(gofer.why));
+	if (err >= 0)
+		err = jail_filter(opt->host_uds, gofer.why, sizeof(gofer.why));
+	if (err >= 0)
+		gofer.why[0] = 0;
+	sem_post(&gofer.jailed);
+	if (err < 0)
+		return NULL;
+	wait_for(&gofer.filtered);
+	shed_memory();
+	if (opt->ready_fd >= 0) {
+		if (write(opt->ready_fd, "", 1) != 1)
+			_exit(1);
+		close(opt->ready_fd);
+	}
+	backend_init(base, gofer.fd_limit - opt->attach_count - BACKEND_FD_RESERVE);
+	conns_init(conns, opt);
+	serve(conns, opt->attach_count);
+	return NULL;
+}
+
+int main(int argc, char **argv)
+{
+	struct gofer_options *opt = &gofer.opt;
+	char *why = gofer.why;
+	pthread_t thread;
+	int err;
+
+	err = options_parse(argc, argv, opt, why, sizeof(gofer.why));
 	if (err < 0)
 		die(-1, why);
-	log_init(opt.log_fd, opt.log_format, opt.log_level, "gofer");
-	fd_limit = set_limits();
-	if (fd_limit < opt.attach_count + 2 * BACKEND_FD_RESERVE)
-		die(opt.ready_fd, "the limit on open files is too low");
-	base = jail_enter(&opt, why, sizeof(why));
-	if (base < 0)
-		die(opt.ready_fd, why);
-	err = jail_drop_caps(opt.host_uds, why, sizeof(why));
+	log_init(opt->log_fd, opt->log_format, opt->log_level, "gofer");
+	gofer.fd_limit = set_limits();
+	if (gofer.fd_limit < opt->attach_count + 2 * BACKEND_FD_RESERVE)
+		die(opt->ready_fd, "the limit on open files is too low");
+	err = trees_clone(opt, &gofer.trees, why, sizeof(gofer.why));
 	if (err == 0)
-		err = jail_filter(opt.host_uds, why, sizeof(why));
+		err = face_enter(opt, &gofer.trees, why, sizeof(gofer.why));
 	if (err < 0)
-		die(opt.ready_fd, why);
-	backend_init(base, fd_limit - opt.attach_count - BACKEND_FD_RESERVE);
-	conns_init(conns, &opt);
-	shed_memory();
-	if (opt.ready_fd >= 0) {
-		if (write(opt.ready_fd, "", 1) != 1)
-			return 1;
-		close(opt.ready_fd);
-	}
-	serve(conns, opt.attach_count);
-	return 0;
+		die(opt->ready_fd, why);
+	sem_init(&gofer.jailed, 0, 0);
+	sem_init(&gofer.filtered, 0, 0);
+	if (pthread_create(&thread, NULL, serve_main, NULL) != 0)
+		die(opt->ready_fd, "no thread to serve with");
+	wait_for(&gofer.jailed);
+	if (why[0])
+		die(opt->ready_fd, why);
+	err = jail_drop_caps(false, why, sizeof(gofer.why));
+	if (err == 0)
+		err = face_filter(why, sizeof(gofer.why));
+	if (err < 0)
+		die(opt->ready_fd, why);
+	sem_post(&gofer.filtered);
+	if (opt->status_fd >= 0)
+		face_stand(opt);
+	pthread_join(thread, NULL);
+	_exit(0);
 }

@@ -42,6 +42,12 @@ static bool parse_one(struct gofer_options *o, const char *name, char *value)
 	if (strcmp(name, "--attach") == 0)
 		return o->attach_count < GOFER_ATTACH_MAX &&
 		       parse_attach(value, &o->attach[o->attach_count++]);
+	if (strcmp(name, "--at") == 0) {
+		if (o->attach_count == 0 || *value != '/')
+			return false;
+		o->attach[o->attach_count - 1].at = value;
+		return true;
+	}
 	if (strcmp(name, "--log-format") == 0) {
 		o->log_format = strcmp(value, "json") == 0 ? LOG_JSON : LOG_TEXT;
 		return o->log_format == LOG_JSON || strcmp(value, "text") == 0;
@@ -52,6 +58,12 @@ static bool parse_one(struct gofer_options *o, const char *name, char *value)
 		o->log_fd = n;
 	else if (strcmp(name, "--ready-fd") == 0)
 		o->ready_fd = n;
+	else if (strcmp(name, "--status-fd") == 0)
+		o->status_fd = n;
+	else if (strcmp(name, "--exit-fd") == 0)
+		o->exit_fd = n;
+	else if (strcmp(name, "--pid-ns-fd") == 0)
+		o->pid_ns_fd = n;
 	else if (strcmp(name, "--log-level") == 0 && n <= LOG_DEBUG)
 		o->log_level = (enum log_level)n;
 	else
@@ -63,7 +75,8 @@ int options_parse(int argc, char **argv, struct gofer_options *ret_options, char
 		  size_t why_size)
 {
 	struct gofer_options o = {
-		.log_fd = -1, .ready_fd = -1, .log_level = LOG_WARN, .log_format = LOG_TEXT
+		.log_fd = -1, .ready_fd = -1, .status_fd = -1, .exit_fd = -1, .pid_ns_fd = -1,
+		.log_level = LOG_WARN, .log_format = LOG_TEXT
 	};
 
 	for (int i = 1; i < argc; i++) {

@@ -11,10 +11,14 @@ struct gofer_attach_option {
 	int fd;
 	bool readonly;
 	const char *path; /* absolute, on the host */
+	const char *at;	  /* where the container has it; NULL: shown to nobody on the host */
 };
 
 struct gofer_options {
 	int log_fd, ready_fd;
+	int status_fd; /* the sentry's word on how the container's init ended; -1: none will come */
+	int exit_fd;   /* takes that word; -1: nobody wants it */
+	int pid_ns_fd; /* the pid namespace that the shown /proc is of; -1: none is shown */
 	enum log_format log_format;
 	enum log_level log_level;
 	bool host_uds;
@@ -29,15 +33,45 @@ struct gofer_options {
 NODISCARD int options_parse(int argc, char **argv, struct gofer_options *ret_options, char *why,
 			    size_t why_size);
 
+/* Trees cloned from the host's, in the order of the options: detached mounts, owned; -1: none. */
+struct gofer_trees {
+	int served[GOFER_ATTACH_MAX];
+	int shown[GOFER_ATTACH_MAX];
+	int proc; /* the container's processes */
+};
+
 /*
- * Leaves the host's tree for an empty root that holds only the attached trees, named "0", "1" ...
- * Returns an owned descriptor of that root, or -errno with a sentence in why.
+ * A private mount namespace for the caller, and clones of the trees, before anybody leaves the host's. 0,
+ * or -errno with a sentence in why, like all below.
  */
-NODISCARD int jail_enter(const struct gofer_options *opt, char *why, size_t why_size);
-/* Drops every capability but those of the README, for good. 0 or -errno with a sentence. */
-NODISCARD int jail_drop_caps(bool host_uds, char *why, size_t why_size);
-/* Installs the filter; everything it does not list kills the process. 0 or -errno with a sentence. */
+NODISCARD int trees_clone(const struct gofer_options *opt, struct gofer_trees *trees, char *why,
+			  size_t why_size);
+/*
+ * The main thread leaves the host's tree for the container's: the first tree is the root, the others are where
+ * the container has them if that place exists. Without a first
+ * tree's `at` the new root is empty.
+ */
+NODISCARD int face_enter(const struct gofer_options *opt, struct gofer_trees *trees, char *why,
+			 size_t why_size);
+/* The main thread's filter: from now on it can read, write and end, and no more. */
+NODISCARD int face_filter(char *why, size_t why_size);
+/* Waits for the sentry's word, hands it on and ends the process with the exit status that it names. */
+NORETURN void face_stand(const struct gofer_options *opt);
+
+/*
+ * The calling thread leaves the main thread's mount namespace for one of its own with an empty root that holds
+ * only the served trees, named "0", "1" ... Returns an owned descriptor of that root.
+ */
+NODISCARD int jail_enter(const struct gofer_options *opt, struct gofer_trees *trees, char *why,
+			 size_t why_size);
+/* Drops every capability of the calling thread but those of the README (none without keep), for good. */
+NODISCARD int jail_drop_caps(bool keep, char *why, size_t why_size);
+/* Installs the serving thread's filter; everything it does not list kills the process. */
 NODISCARD int jail_filter(bool host_uds, char *why, size_t why_size);
+/* An empty, read-only directory in a mount of its own as working directory; returns its descriptor. */
+NODISCARD int jail_empty_root(char *why, size_t why_size);
+/* A sentence for errno in why; returns -errno. path may be empty. */
+int jail_fail(char *why, size_t why_size, const char *what, const char *path);
 
 /* Serves until the last connection is closed. */
 void serve(struct conn *conns, unsigned int count);

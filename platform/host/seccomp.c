@@ -21,10 +21,11 @@ static int add_rule(scmp_filter_ctx ctx, const struct seccomp_rule *r)
 }
 
 /* A filter of all sets, or NULL with *ret_err and a sentence. */
-static scmp_filter_ctx build(const struct seccomp_set *sets, size_t set_count, uint32_t action,
+static scmp_filter_ctx build(const struct seccomp_set *sets, size_t set_count, enum seccomp_default action,
 			     char *why, size_t why_size, int *ret_err)
 {
-	scmp_filter_ctx ctx = seccomp_init(action);
+	scmp_filter_ctx ctx =
+		seccomp_init(action == SECCOMP_REPORT ? SCMP_ACT_TRAP : SCMP_ACT_KILL_PROCESS);
 	int err;
 
 	*ret_err = -ENOMEM;
@@ -34,7 +35,7 @@ static scmp_filter_ctx build(const struct seccomp_set *sets, size_t set_count, u
 	}
 	err = seccomp_attr_set(ctx, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
 	if (err == 0)
-		err = seccomp_attr_set(ctx, SCMP_FLTATR_CTL_TSYNC, 1);
+		err = seccomp_attr_set(ctx, SCMP_FLTATR_CTL_TSYNC, action != SECCOMP_KILL_HERE);
 	/* A binary tree: calls with argument checks are found in a few steps. */
 	if (err == 0)
 		err = seccomp_attr_set(ctx, SCMP_FLTATR_CTL_OPTIMIZE, 2);
@@ -62,9 +63,8 @@ static scmp_filter_ctx build(const struct seccomp_set *sets, size_t set_count, u
 int seccomp_load_rules(const struct seccomp_set *sets, size_t set_count, enum seccomp_default action,
 		       char *why, size_t why_size)
 {
-	uint32_t otherwise = action == SECCOMP_REPORT ? SCMP_ACT_TRAP : SCMP_ACT_KILL_PROCESS;
 	int err;
-	scmp_filter_ctx ctx = build(sets, set_count, otherwise, why, why_size, &err);
+	scmp_filter_ctx ctx = build(sets, set_count, action, why, why_size, &err);
 
 	if (!ctx)
 		return err;
@@ -79,7 +79,7 @@ int seccomp_print_rules(const struct seccomp_set *sets, size_t set_count, int fd
 {
 	char why[128];
 	int err;
-	scmp_filter_ctx ctx = build(sets, set_count, SCMP_ACT_KILL_PROCESS, why, sizeof(why), &err);
+	scmp_filter_ctx ctx = build(sets, set_count, SECCOMP_KILL, why, sizeof(why), &err);
 
 	if (!ctx)
 		return err;

@@ -48,7 +48,7 @@ static bool is_json(const char *format)
 static void print_row(const struct container *c, enum container_status status, int width)
 {
 	printf("%-*s %-8d %-10s %-24s %-30s %s\n", width, c->id,
-	       status == STATUS_STOPPED ? 0 : (int)c->sentry.pid, container_status_name(status),
+	       status == STATUS_STOPPED ? 0 : (int)c->gofer.pid, container_status_name(status),
 	       c->bundle ? c->bundle : "", c->created ? c->created : "", c->owner ? c->owner : "");
 }
 
@@ -150,7 +150,7 @@ static json_t *host_pids(const struct container *c, const Urpc__ProcessList *lis
 	if (proc)
 		closedir(proc);
 	if (!json_array_size(array))
-		json_array_append_new(array, json_integer(c->sentry.pid));
+		json_array_append_new(array, json_integer(c->gofer.pid));
 	return array;
 }
 

@@ -445,7 +445,7 @@ static json_t *annotations_json(const struct container *c)
 
 static int visible_pid(const struct container *c, enum container_status status)
 {
-	return status == STATUS_STOPPED ? 0 : (int)c->sentry.pid;
+	return status == STATUS_STOPPED ? 0 : (int)c->gofer.pid;
 }
 
 json_t *container_list_json(const struct container *c, enum container_status status)

@@ -32,6 +32,7 @@ struct creation {
 	size_t gofer_count;
 	int gofer_ours[MAX_BINDS + 1], gofer_theirs[MAX_BINDS + 1];
 	int control_fd, overlay_fd, slave;
+	int status_fd; /* where the sentry tells the gofer how init ended */
 	struct janitor janitor;
 };
 
@@ -181,43 +182,110 @@ static void add_log_args(const struct creation *cr, struct strings *argv, int fd
 	add_number(argv, "--log-level", cr->config->debug || cr->config->debug_log ? LOG_DEBUG : LOG_WARN);
 }
 
-static int spawn_gofer(struct creation *cr, struct error *err)
-{
-	AUTO(mem_free) char *path = spawn_find("runsc-gofer", err);
-	AUTO(fd_close) int log_fd = helper_log(cr, "gofer");
-	AUTO(fd_close) int ready = -1;
-	int pair[2], fds[MAX_BINDS + 8], ret;
-	struct spawn_args args = { .path = path, .fds = fds, .stderr_fd = log_fd, .new_net = true };
-	size_t served = 0;
+/* The gofer's ends of its pipes. */
+struct gofer_pipes {
+	int ready, status, exit;
+};
 
-	if (!path)
-		return -1;
+static int make_gofer_pipes(struct creation *cr, struct gofer_pipes *p, struct error *err)
+{
+	int pair[2];
+
 	if (make_pipe(pair))
 		return error_errno(err, errno, "cannot make a pipe");
 	cr->live->gofer.ready_fd = pair[0];
-	args.ready_fd = ready = pair[1];
-	args.new_user = cr->config->rootless;
-	fds[args.fd_count++] = ready;
+	p->ready = pair[1];
+	if (make_pipe(pair))
+		return error_errno(err, errno, "cannot make a pipe");
+	p->status = pair[0];
+	cr->status_fd = pair[1];
+	if (!cr->args->foreground) {
+		p->exit = container_open_exit_file(cr->c, err);
+		return p->exit < 0 ? -1 : 0;
+	}
+	if (make_pipe(pair))
+		return error_errno(err, errno, "cannot make a pipe");
+	cr->live->exit_fd = pair[0];
+	p->exit = pair[1];
+	return 0;
+}
+
+/* One tree for the gofer to serve on descriptor fd; mount NULL: the root. */
+static void add_tree(const struct creation *cr, const struct oci_mount *mount, bool is_file, int fd,
+		     struct strings *argv)
+{
+	/* below an overlay (files have none) nothing is ever written */
+	bool readonly = mount ? mount->flags & MS_RDONLY || (cr->overlay.all && !is_file) :
+				cr->spec.root_readonly || cr->overlay.root;
+	AUTO(mem_free) char *attach = xasprintf("%d:%s:%s", fd, readonly ? "ro" : "rw",
+						mount ? mount->source : cr->rootfs);
+
+	add_arg(argv, "--attach", attach);
+	add_arg(argv, "--at", mount ? mount->destination : "/");
+}
+
+/* Whether the sandbox has a network namespace of its own: a new one, or the one that config.json names. */
+static bool own_network(const struct creation *cr)
+{
+	const char *wish = cr->config->network;
+
+	return strcmp(wish, "host") != 0 &&
+	       (strcmp(wish, "sandbox") != 0 || cr->spec.namespaces[NS_NETWORK].present);
+}
+
+/* The namespace of config.json that --network lets us join, or NULL. */
+static const char *network_path(const struct creation *cr)
+{
+	return own_network(cr) && !strcmp(cr->config->network, "sandbox") ?
+		       cr->spec.namespaces[NS_NETWORK].path :
+		       NULL;
+}
+
+/* The pid namespace of a process; -1 with errno. */
+static int open_pid_ns(pid_t pid)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/ns/pid", (int)pid);
+	return open(path, O_RDONLY | O_CLOEXEC);
+}
+
+static int run_gofer(struct creation *cr, const char *path, const struct gofer_pipes *p, struct error *err)
+{
+	AUTO(fd_close) int log_fd = helper_log(cr, "gofer");
+	AUTO(fd_close) int pid_ns = -1;
+	int fds[MAX_BINDS + 8] = { p->ready, p->status, p->exit }, ret;
+	struct spawn_args args = { .path = path, .fds = fds, .fd_count = 3, .stderr_fd = log_fd,
+				   .ready_fd = p->ready, .new_user = cr->config->rootless };
+	size_t served = 0;
+
+	/* rootless: nobody may enter the sentry's namespaces from outside */
+	if (cr->config->rootless) {
+		args.new_net = true;
+	} else {
+		args.net_path = network_path(cr);
+		args.beside = own_network(cr) && !args.net_path ? &cr->live->sentry : NULL;
+		pid_ns = open_pid_ns(cr->live->sentry.pid);
+	}
 	if (log_fd >= 0)
 		fds[args.fd_count++] = log_fd;
 	add_arg(&args.argv, "runsc-gofer", NULL);
-	add_number(&args.argv, "--ready-fd", ready);
+	add_number(&args.argv, "--ready-fd", p->ready);
+	add_number(&args.argv, "--status-fd", p->status);
+	add_number(&args.argv, "--exit-fd", p->exit);
+	if (pid_ns >= 0) {
+		add_number(&args.argv, "--pid-ns-fd", pid_ns);
+		fds[args.fd_count++] = pid_ns;
+	}
 	add_log_args(cr, &args.argv, log_fd);
 	if (strcmp(cr->config->host_uds, "none") != 0)
 		add_arg(&args.argv, "--host-uds", NULL);
 	for (size_t i = 0; i <= cr->spec.mount_count; i++) {
 		const struct oci_mount *mount = i ? &cr->spec.mounts[i - 1] : NULL;
-		/* below an overlay (files have none) nothing is ever written */
-		bool readonly = mount ? mount->flags & MS_RDONLY ||
-						(cr->overlay.all && !cr->mount_is_file[i - 1]) :
-					cr->spec.root_readonly || cr->overlay.root;
-		AUTO(mem_free) char *attach = NULL;
 
 		if (mount && !mount->bind)
 			continue;
-		attach = xasprintf("%d:%s:%s", cr->gofer_theirs[served], readonly ? "ro" : "rw",
-				   mount ? mount->source : cr->rootfs);
-		add_arg(&args.argv, "--attach", attach);
+		add_tree(cr, mount, mount && cr->mount_is_file[i - 1], cr->gofer_theirs[served], &args.argv);
 		fds[args.fd_count++] = cr->gofer_theirs[served++];
 	}
 	ret = spawn_helper(&args, &cr->live->gofer, err);
@@ -225,26 +293,23 @@ static int spawn_gofer(struct creation *cr, struct error *err)
 	return ret;
 }
 
-/* The network namespace by --network and config.json. Returns what the sentry is told. */
-static const char *choose_network(const struct creation *cr, struct spawn_args *args)
+static int spawn_gofer(struct creation *cr, struct error *err)
 {
-	const struct oci_namespace *ns = &cr->spec.namespaces[NS_NETWORK];
-	const char *wish = cr->config->network;
+	AUTO(mem_free) char *path = spawn_find("runsc-gofer", err);
+	struct gofer_pipes pipes = { -1, -1, -1 };
+	int ret = path ? make_gofer_pipes(cr, &pipes, err) : -1;
 
-	if (!strcmp(wish, "host") || (!strcmp(wish, "sandbox") && !ns->present))
-		return "host";
-	args->loopback = true;
-	args->new_net = true;
-	args->own_net = true;
-	args->sysctl = &cr->spec.sysctl;
-	if (!strcmp(wish, "sandbox"))
-		args->net_path = ns->path;
-	return "none";
+	if (!ret)
+		ret = run_gofer(cr, path, &pipes, err);
+	fd_close(pipes.ready);
+	fd_close(pipes.status);
+	fd_close(pipes.exit);
+	return ret;
 }
 
 /* The program's ends of its pipes. */
 struct sentry_pipes {
-	int ready, death, exit;
+	int ready, death;
 };
 
 static int make_sentry_pipes(struct creation *cr, struct sentry_pipes *p, struct error *err)
@@ -259,14 +324,6 @@ static int make_sentry_pipes(struct creation *cr, struct sentry_pipes *p, struct
 		return error_errno(err, errno, "cannot make a pipe");
 	p->death = pair[0];
 	cr->live->death_fd = pair[1];
-	if (!cr->args->foreground) {
-		p->exit = container_open_exit_file(cr->c, err);
-		return p->exit < 0 ? -1 : 0;
-	}
-	if (make_pipe(pair))
-		return error_errno(err, errno, "cannot make a pipe");
-	cr->live->exit_fd = pair[0];
-	p->exit = pair[1];
 	return 0;
 }
 
@@ -276,14 +333,19 @@ static int run_sentry(struct creation *cr, const char *path, const struct sentry
 	const struct config *config = cr->config;
 	AUTO(fd_close) int log_fd = helper_log(cr, "boot");
 	AUTO(fd_close) int kvm_fd = -1;
-	int fds[] = { cr->control_fd, p->ready, p->death, p->exit, -1, -1 }, ret;
+	int fds[] = { cr->control_fd, p->ready, p->death, -1, -1 }, ret;
 	struct spawn_args args = { .path = path,
 				   .fds = fds,
-				   .fd_count = 4,
+				   .fd_count = 3,
 				   .stderr_fd = log_fd,
 				   .ready_fd = p->ready,
 				   .new_user = config->rootless,
-				   .as_nobody = !config->rootless };
+				   .as_nobody = !config->rootless,
+				   .new_net = own_network(cr),
+				   .loopback = own_network(cr),
+				   .own_net = own_network(cr),
+				   .net_path = network_path(cr),
+				   .sysctl = own_network(cr) ? &cr->spec.sysctl : NULL };
 	char oom_score[16];
 
 	if (spawn_open_kvm(config->platform, &kvm_fd, err))
@@ -292,13 +354,12 @@ static int run_sentry(struct creation *cr, const char *path, const struct sentry
 	add_number(&args.argv, "--control-fd", cr->control_fd);
 	add_number(&args.argv, "--ready-fd", p->ready);
 	add_number(&args.argv, "--death-fd", p->death);
-	add_number(&args.argv, "--exit-fd", p->exit);
 	add_arg(&args.argv, "--platform", config->platform);
 	if (kvm_fd >= 0) {
 		add_number(&args.argv, "--kvm-fd", kvm_fd);
 		fds[args.fd_count++] = kvm_fd;
 	}
-	add_arg(&args.argv, "--network", choose_network(cr, &args));
+	add_arg(&args.argv, "--network", own_network(cr) ? "none" : "host");
 	add_log_args(cr, &args.argv, log_fd);
 	if (config->strace) {
 		add_arg(&args.argv, "--strace", NULL);
@@ -323,14 +384,13 @@ static int run_sentry(struct creation *cr, const char *path, const struct sentry
 static int spawn_sentry(struct creation *cr, struct error *err)
 {
 	AUTO(mem_free) char *path = spawn_find("runsc-sentry", err);
-	struct sentry_pipes pipes = { -1, -1, -1 };
+	struct sentry_pipes pipes = { -1, -1 };
 	int ret = path ? make_sentry_pipes(cr, &pipes, err) : -1;
 
 	if (!ret)
 		ret = run_sentry(cr, path, &pipes, err);
 	fd_close(pipes.ready);
 	fd_close(pipes.death);
-	fd_close(pipes.exit);
 	return ret;
 }
 
@@ -449,6 +509,7 @@ static int create_root(struct creation *cr, struct error *err)
 		fds[count++] = cr->gofer_ours[i];
 	if (cr->overlay_fd >= 0)
 		fds[count++] = cr->overlay_fd;
+	fds[count++] = cr->status_fd;
 	ret = urpc_containerManager_CreateRoot(client, message_of_spec(&cr->spec.arena, &cr->spec, &extra),
 					       fds, count, &empty);
 	if (empty)
@@ -469,7 +530,7 @@ static int write_pid_file(const char *path, pid_t pid, struct error *err)
 static int commit(struct creation *cr, struct error *err)
 {
 	cr->c->status = STATUS_CREATED;
-	if (cr->args->pid_file && write_pid_file(cr->args->pid_file, cr->c->sentry.pid, err))
+	if (cr->args->pid_file && write_pid_file(cr->args->pid_file, cr->c->gofer.pid, err))
 		return -1;
 	if (container_save(cr->c, err))
 		return -1;
@@ -496,6 +557,7 @@ static void creation_fini(struct creation *cr)
 	}
 	fd_close(cr->control_fd);
 	fd_close(cr->overlay_fd);
+	fd_close(cr->status_fd);
 	fd_close(cr->slave);
 	oci_spec_fini(&cr->spec);
 	free(cr->bundle);
@@ -511,6 +573,7 @@ int sandbox_create(const struct config *config, const struct create_args *args,
 			       .live = live,
 			       .control_fd = -1,
 			       .overlay_fd = -1,
+			       .status_fd = -1,
 			       .slave = -1 };
 	struct error other;
 	int result;

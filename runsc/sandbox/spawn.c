@@ -209,8 +209,8 @@ static void child_namespaces(const struct spawn_args *args)
 		if (fd < 0 || setns(fd, CLONE_NEWNET) < 0)
 			child_fail(args, "join the network namespace of config.json");
 	}
-	if (args->new_net && !args->net_path)
-		flags |= CLONE_NEWNET;
+	if (args->beside && setns(args->beside->pid_fd, CLONE_NEWNET) < 0)
+		child_fail(args, "join the network namespace of the sentry");
 	if (unshare(flags) < 0)
 		child_fail(args, "make namespaces");
 	if (mount(NULL, "/", NULL, MS_SLAVE | MS_REC, NULL) < 0)
@@ -286,7 +286,8 @@ int spawn_helper(const struct spawn_args *args, struct helper *helper, struct er
 {
 	int pid_fd = -1;
 	struct clone_args clone = {
-		.flags = CLONE_PIDFD | CLONE_NEWPID | (args->new_user ? CLONE_NEWUSER : 0),
+		.flags = CLONE_PIDFD | CLONE_NEWPID | (args->new_user ? CLONE_NEWUSER : 0) |
+			 (args->new_net && !args->net_path ? CLONE_NEWNET : 0),
 		.pidfd = (uintptr_t)&pid_fd,
 		.exit_signal = SIGCHLD,
 	};

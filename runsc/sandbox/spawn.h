@@ -13,6 +13,7 @@ struct spawn_args {
 	size_t fd_count;
 	int stderr_fd; /* -1: /dev/null */
 	int ready_fd;  /* where a failure before exec is told as one line; also in fds */
+	const struct helper *beside; /* share the network namespace that it was born in; or NULL */
 	bool new_user; /* rootless: a user namespace in which the caller is root */
 	bool as_nobody; /* root becomes nobody, with CAP_SYS_ADMIN and CAP_SETPCAP for the program's boot */
 	bool new_net;  /* an empty network namespace */

@@ -14,7 +14,6 @@ struct boot_options {
 	int log_fd, debug_log_fd, strace_fd;
 	int death_fd; /* end of file before a byte: runsc died before the sandbox was complete */
 	int kvm_fd;   /* /dev/kvm */
-	int exit_fd;  /* takes the init process's wait status, 4 bytes */
 	const char *platform;
 	enum log_format log_format;
 	enum log_level log_level;

@@ -120,7 +120,7 @@ static void stop_server(void)
 
 static int step_control(struct boot *b)
 {
-	struct control_options o = { .exit_fd = b->o.exit_fd, .strace_fd = b->o.strace_fd,
+	struct control_options o = { .strace_fd = b->o.strace_fd,
 				     .platform = b->platform_text, .stop = stop_server };
 	int err;
 

@@ -25,7 +25,6 @@ static const struct option_row rows[] = {
 	ROW("debug-log-fd", OPT_FD, debug_log_fd, NULL),
 	ROW("strace-fd", OPT_FD, strace_fd, NULL),
 	ROW("death-fd", OPT_FD, death_fd, NULL),
-	ROW("exit-fd", OPT_FD, exit_fd, NULL),
 	ROW("kvm-fd", OPT_FD, kvm_fd, NULL),
 	ROW("platform", OPT_TEXT, platform, NULL),
 	ROW("log-format", OPT_CHOICE, log_format, "text|json"),
@@ -103,7 +102,7 @@ int boot_parse(int argc, char **argv, struct boot_options *ret_o, char *why, siz
 	struct option longs[ARRAY_COUNT(rows) + 1] = { { 0 } };
 	struct boot_options o = {
 		.control_fd = -1, .ready_fd = -1, .log_fd = -1, .debug_log_fd = -1, .strace_fd = -1,
-		.death_fd = -1, .exit_fd = -1, .kvm_fd = -1, .platform = "auto", .log_level = LOG_INFO,
+		.death_fd = -1, .kvm_fd = -1, .platform = "auto", .log_level = LOG_INFO,
 	};
 	int index;
 

@@ -29,7 +29,7 @@ static int compare_ints(const void *a, const void *b)
 int boot_close_strays(struct boot *b)
 {
 	int keep[] = { b->o.control_fd,	  b->o.ready_fd,  b->o.log_fd, b->o.debug_log_fd,
-		       b->o.strace_fd, b->o.death_fd, b->o.exit_fd, b->o.kvm_fd };
+		       b->o.strace_fd, b->o.death_fd, b->o.kvm_fd };
 	int from = 3;
 
 	for (int fd = 0; fd < 3; fd++) {

@@ -5,7 +5,6 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "platform/base/log.h"
@@ -14,9 +13,6 @@
 #include "sentry/control/control_priv.h"
 #include "sentry/fs/devpts/tty.h"
 #include "sentry/syscalls/syscalls.h"
-
-/* The init process in its own pid namespace. */
-#define INIT_PID 1
 
 static struct {
 	struct control_options o; /* const after control_init */
@@ -35,6 +31,11 @@ const char *control_platform(void)
 	return control.o.platform;
 }
 
+void control_stop(void)
+{
+	control.o.stop();
+}
+
 struct container *control_find(struct urpc_request *req, const char *id)
 {
 	struct container *c = container_find(id);
@@ -44,64 +45,12 @@ struct container *control_find(struct urpc_request *req, const char *id)
 	return c;
 }
 
-/* --- waiting ------------------------------------------------------------------------------------ */
-
-/* Sleeps of this thread on a container's wait queue, by way of an eventfd so that poll sees it. */
-struct exit_waiter {
-	struct waitq_entry entry;
-	int fd;
-};
-
-static void exit_wake(struct waitq_entry *e, uint32_t events)
-{
-	struct exit_waiter *w = container_of(e, struct exit_waiter, entry);
-	uint64_t one = 1;
-
-	(void)events;
-	if (write(w->fd, &one, sizeof(one)) < 0)
-		log_debug("control: a waiter was woken twice");
-}
-
-/*
- * Waits until process pid of c has ended: 0 and *ret_status. conn_fd's hang-up (-1: none) ends the wait
- * with -ECANCELED; -ECHILD for a process that is not known.
- */
-static int wait_exit(struct container *c, int32_t pid, int conn_fd, uint32_t *ret_status)
-{
-	struct exit_waiter w = { .entry = { .events = ~0u, .wake = exit_wake } };
-	struct pollfd pfd[2] = { { .events = POLLIN }, { .fd = conn_fd, .events = POLLRDHUP } };
-	uint64_t count;
-	int ret;
-
-	w.fd = pfd[0].fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (w.fd < 0)
-		return -errno;
-	waitq_add(container_waitq(c), &w.entry);
-	while ((ret = container_wait_poll(c, pid, ret_status)) == 0) {
-		if (ppoll(pfd, 2, NULL, NULL) < 0 && errno != EINTR) {
-			ret = -errno;
-			break;
-		}
-		if (pfd[1].revents) {
-			ret = -ECANCELED;
-			break;
-		}
-		if (read(w.fd, &count, sizeof(count)) < 0 && errno != EAGAIN) {
-			ret = -errno;
-			break;
-		}
-	}
-	waitq_remove(&w.entry);
-	close(w.fd);
-	return ret < 0 ? ret : 0;
-}
-
 static int handle_wait(struct urpc_request *req, const Urpc__ContainerId *arg,
 		       Urpc__WaitStatus *result)
 {
 	AUTO(container_put) struct container *c = control_find(req, arg->id);
 
-	return c ? wait_exit(c, INIT_PID, req->conn_fd, &result->status) : -ENOENT;
+	return c ? control_wait_exit(c, INIT_PID, req->conn_fd, &result->status) : -ENOENT;
 }
 
 static int handle_wait_pid(struct urpc_request *req, const Urpc__WaitPidArgs *arg,
@@ -112,23 +61,8 @@ static int handle_wait_pid(struct urpc_request *req, const Urpc__WaitPidArgs *ar
 
 	if (!c)
 		return -ENOENT;
-	err = wait_exit(c, arg->pid, req->conn_fd, &result->status);
+	err = control_wait_exit(c, arg->pid, req->conn_fd, &result->status);
 	return err == -ECHILD ? urpc_fail(req, err, "no process %d to wait for", arg->pid) : err;
-}
-
-/* Writes the root init's status to --exit-fd; the sandbox goes on answering. */
-static void *exit_main(void *arg)
-{
-	AUTO(container_put) struct container *c = arg;
-	uint32_t status;
-	int err = wait_exit(c, INIT_PID, -1, &status);
-
-	if (err < 0)
-		log_error("control: cannot wait for init: %s", strerror(-err));
-	else if (write(control.o.exit_fd, &status, sizeof(status)) != sizeof(status))
-		log_warn("control: nobody takes the exit status");
-	close(control.o.exit_fd);
-	return NULL;
 }
 
 /* --- life --------------------------------------------------------------------------------------- */
@@ -138,12 +72,13 @@ static int handle_create_root(struct urpc_request *req, const Urpc__Container *a
 {
 	int err;
 
+	(void)result;
 	if (strlen(arg->id) >= sizeof(control.root_id))
 		return urpc_fail(req, -ENAMETOOLONG, "the container id is too long");
 	if (atomic_exchange(&control.creating, true))
 		return urpc_fail(req, -EBUSY, "another container is being created");
 	err = control.root_made ? urpc_fail(req, -EEXIST, "this sandbox has a root container already") :
-				  control_create(req, arg, result);
+				  control_create(req, arg, true);
 	if (err == 0) {
 		strcpy(control.root_id, arg->id);
 		control.root_made = true;
@@ -157,11 +92,12 @@ static int handle_create_sub(struct urpc_request *req, const Urpc__Container *ar
 {
 	int err;
 
+	(void)result;
 	if (!control.root_made)
 		return urpc_fail(req, -EINVAL, "the sandbox has no root container yet");
 	if (atomic_exchange(&control.creating, true))
 		return urpc_fail(req, -EBUSY, "another container is being created");
-	err = control_create(req, arg, result);
+	err = control_create(req, arg, false);
 	atomic_store(&control.creating, false);
 	return err;
 }
@@ -169,21 +105,11 @@ static int handle_create_sub(struct urpc_request *req, const Urpc__Container *ar
 static int start(struct urpc_request *req, const char *id)
 {
 	AUTO(container_put) struct container *c = control_find(req, id);
-	int err;
 
 	if (!c)
 		return -ENOENT;
 	if (container_state(c) != CONTAINER_CREATED)
 		return urpc_fail(req, -EINVAL, "container %.64s is not in the created state", id);
-	if (control.o.exit_fd >= 0 && strcmp(id, control.root_id) == 0) {
-		struct container *held = container_find(id);
-
-		err = host_thread_start("exit status", HOST_THREAD_STACK, exit_main, held);
-		if (err < 0) {
-			container_put(held);
-			return err;
-		}
-	}
 	return container_start(c);
 }
 
@@ -216,9 +142,7 @@ static int handle_destroy(struct urpc_request *req, const Urpc__ContainerId *arg
 	kernel_resume();
 	err = container_signal(c, INIT_PID, SIGKILL, URPC__SIGNAL_ARGS__MODE__ALL);
 	if (err == 0 || err == -ESRCH)
-		err = wait_exit(c, INIT_PID, req->conn_fd, &status);
-	if (strcmp(arg->id, control.root_id) == 0)
-		control.o.stop();
+		err = control_wait_exit(c, INIT_PID, req->conn_fd, &status);
 	return err == -ECHILD ? 0 : err;
 }
 

@@ -8,10 +8,9 @@
 #include "urpc/urpc.h"
 
 struct control_options {
-	int exit_fd;	/* takes the root init's wait status once, 4 bytes; -1: nobody asks */
 	int strace_fd; /* where Logging.Change turns strace on; -1: the log */
 	const char *platform; /* what runs the guest, in words; borrowed for ever */
-	void (*stop)(void); /* ends the sandbox: DestroySubcontainer of the root container */
+	void (*stop)(void); /* ends the sandbox, once the calls that are being answered are done */
 };
 
 /* Boot only. */

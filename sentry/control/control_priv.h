@@ -39,8 +39,25 @@ struct mount_build {
 NODISCARD int mounts_build(struct urpc_request *req, const Urpc__Container *c, size_t first_fd,
 			   struct user_ns *user_ns, struct pid_ns *pid_ns, struct mount_build *ret);
 
-/* create.c */
-int control_create(struct urpc_request *req, const Urpc__Container *arg, Urpc__Empty *result);
+/* create.c: the sandbox ends with its root container. */
+NODISCARD int control_create(struct urpc_request *req, const Urpc__Container *arg, bool root);
+
+/* The init process in its own pid namespace. */
+#define INIT_PID 1
+
+/*
+ * end.c: waits until process pid of c has ended: 0 and *ret_status. Hang-up of conn_fd (-1: none) ends the
+ * wait with -ECANCELED; -ECHILD for a process that is not known. Sleeps.
+ */
+NODISCARD int control_wait_exit(struct container *c, int32_t pid, int conn_fd, uint32_t *ret_status);
+/*
+ * Sees to the end of c, on a thread of its own: when init has ended its wait status goes to status_fd, and the
+ * sandbox ends with its root container. A gofer that is gone (hang-up of status_fd) ends the container.
+ * Takes status_fd over, also on error.
+ */
+NODISCARD int control_watch_end(struct container *c, int status_fd, bool root);
+/* Ends the sandbox. */
+void control_stop(void);
 
 /* inspect.c */
 int control_processes(struct urpc_request *req, const Urpc__ContainerId *arg, Urpc__ProcessList *result);

@@ -104,7 +104,7 @@ static int fail_program(struct urpc_request *req, const struct process_build *p,
 }
 
 static int create_in(struct urpc_request *req, const Urpc__Container *c, struct user_ns *user_ns,
-		     struct pid_ns *pid_ns)
+		     struct pid_ns *pid_ns, bool root)
 {
 	size_t first_gofer = process_fd_count(c->process);
 	struct process_build p = { 0 };
@@ -126,6 +126,8 @@ static int create_in(struct urpc_request *req, const Urpc__Container *c, struct 
 		if (err < 0)
 			err = fail_program(req, &p, err);
 	}
+	if (err == 0)
+		err = control_watch_end(container, urpc_take_fd(req, req->fd_count - 1), root);
 	if (m.ns) {
 		path_put(&m.root);
 		mnt_ns_put(m.ns);
@@ -136,18 +138,17 @@ static int create_in(struct urpc_request *req, const Urpc__Container *c, struct 
 	return err;
 }
 
-int control_create(struct urpc_request *req, const Urpc__Container *arg, Urpc__Empty *result)
+int control_create(struct urpc_request *req, const Urpc__Container *arg, bool root)
 {
 	struct user_ns *user_ns;
 	struct pid_ns *pid_ns;
 	size_t count;
 	int err;
 
-	(void)result;
 	if (!arg->process || !arg->id[0] || arg->gofer_count == 0)
 		return urpc_fail(req, -EINVAL, "a container needs an id, a process and a root");
 	count = process_fd_count(arg->process) + MIN(arg->gofer_count, URPC_MAX_FDS) +
-		MIN(arg->overlay_file_count, URPC_MAX_FDS);
+		MIN(arg->overlay_file_count, URPC_MAX_FDS) + 1;
 	if (count != req->fd_count)
 		return urpc_fail(req, -EINVAL, "%zu descriptors came, %zu are needed", req->fd_count,
 				 count);
@@ -157,7 +158,7 @@ int control_create(struct urpc_request *req, const Urpc__Container *arg, Urpc__E
 	/* Without a namespace of its own the first process is no init that signals spare. */
 	pid_ns = !arg->namespaces || arg->namespaces->pid ? pid_ns_new(user_ns, root_pid_ns) :
 							    pid_ns_get(root_pid_ns);
-	err = pid_ns ? create_in(req, arg, user_ns, pid_ns) : -ENOMEM;
+	err = pid_ns ? create_in(req, arg, user_ns, pid_ns, root) : -ENOMEM;
 	if (pid_ns)
 		pid_ns_put(pid_ns);
 	user_ns_put(user_ns);

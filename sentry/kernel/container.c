@@ -1,6 +1,7 @@
 /* Containers, and the start of the sandbox's kernel. */
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -575,6 +576,28 @@ static int signal_all_locked(struct container *c, const struct guest_siginfo *in
 		ret = 0;
 	}
 	return ret;
+}
+
+void containers_kill(void)
+{
+	struct guest_siginfo info = { .signo = SIGKILL, .code = GUEST_SI_USER };
+	struct task *t, *tmp;
+
+	GUARD(mutex, &taskset_mu);
+	list_for_each_safe(t, tmp, &all_tasks, all_node)
+		if (t->tg->leader == t && !t->tg->zombie)
+			(void)signal_send_group_locked(t->tg, &info);
+}
+
+bool containers_busy(void)
+{
+	struct task *t;
+
+	GUARD(mutex, &taskset_mu);
+	list_for_each(t, &all_tasks, all_node)
+		if (!t->tg->zombie)
+			return true;
+	return false;
 }
 
 int container_signal(struct container *c, int32_t pid, int signo, int mode)

@@ -42,6 +42,7 @@ struct container_args {
 struct container;
 NODISCARD int container_new(const struct container_args *a, struct container **ret_c);
 struct container *container_find(const char *id); /* reference, or NULL; abbreviations are runsc's */
+struct container *container_get(struct container *c);
 void container_put(struct container *c);
 /* Loads init so that it would run next (exec errors come back here), but does not let it run. */
 NODISCARD int container_create_init(struct container *c, const struct process_args *a);
@@ -56,6 +57,10 @@ struct waitq *container_waitq(struct container *c);
 enum container_state container_state(struct container *c);
 /* mode as control.proto SignalArgs: 0 process, 1 all, 2 foreground group of its terminal, 3 group. */
 NODISCARD int container_signal(struct container *c, int32_t pid, int signo, int mode);
+/* SIGKILL for every process of every container. */
+void containers_kill(void);
+/* Whether any process of any container has not ended yet. */
+bool containers_busy(void);
 /* Freezes every task of the sandbox at the next safe point; returns when all stopped, -ETIMEDOUT. */
 NODISCARD int kernel_pause(int64_t deadline_ns);
 void kernel_resume(void);

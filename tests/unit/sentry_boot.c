@@ -35,7 +35,7 @@ TEST(options)
 	CHECK_EQ(parse(&o, "--control-fd", "7", "--log-level", "debug"), 0);
 	CHECK_EQ(o.control_fd, 7);
 	CHECK_EQ(o.log_level, LOG_DEBUG);
-	CHECK_EQ(o.exit_fd, -1);
+	CHECK_EQ(o.death_fd, -1);
 	CHECK_EQ(parse(&o, "--control-fd=7", "--log-level=1", "--strace", "--network=host"), 0);
 	CHECK_EQ(o.log_level, LOG_WARN);
 	CHECK(o.strace && o.network == NETWORK_HOST && !o.debug_seccomp);

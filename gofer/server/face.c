@@ -1,0 +1,137 @@
+/*
+ * What the host sees of a container: the gofer's main thread. Its pid is in the pid file; its mount
+ * namespace shows the container's files to engines that enter it by /proc/PID (copying files, listing
+ * processes, hooks), and its end is the end of the container.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/mount.h>
+#include <linux/openat2.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "gofer/server/server.h"
+#include "platform/host/seccomp.h"
+
+#define EXIT_SIGNAL_BASE 128
+
+/* Puts the container's root over a directory of the host's tree and makes that the working directory. */
+static int place_root(int tree, char *why, size_t why_size)
+{
+	static const char *const places[] = { "/proc", "/tmp", "/dev", "/" };
+
+	for (size_t i = 0; i < ARRAY_COUNT(places); i++) {
+		if (syscall(SYS_move_mount, tree, "", AT_FDCWD, places[i], MOVE_MOUNT_F_EMPTY_PATH) < 0)
+			continue;
+		if (chdir(i + 1 < ARRAY_COUNT(places) ? places[i] : "/..") == 0)
+			return 0;
+	}
+	return jail_fail(why, why_size, "place the container's root", "");
+}
+
+/* The container wrote these paths: they are resolved within its root. */
+static int open_in_root(const char *path)
+{
+	struct open_how how = { .flags = O_PATH | O_CLOEXEC,
+				.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS };
+	int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC), fd;
+
+	if (root < 0)
+		return -1;
+	fd = (int)syscall(SYS_openat2, root, path, &how, sizeof(how));
+	close(root);
+	return fd;
+}
+
+static int attach_at(int tree, const char *path)
+{
+	int place = open_in_root(path), ret;
+
+	if (place < 0)
+		return -1;
+	ret = (int)syscall(SYS_move_mount, tree, "", place, "",
+			   MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+	close(place);
+	return ret;
+}
+
+static void release(int *fd)
+{
+	close(*fd);
+	*fd = -1;
+}
+
+int face_enter(const struct gofer_options *opt, struct gofer_trees *trees, char *why, size_t why_size)
+{
+	bool shown = trees->shown[0] >= 0;
+	int err;
+
+	if (shown) {
+		err = place_root(trees->shown[0], why, why_size);
+		release(&trees->shown[0]);
+	} else {
+		err = jail_empty_root(why, why_size);
+		if (err >= 0)
+			close(err);
+	}
+	if (err < 0)
+		return err;
+	if (syscall(SYS_pivot_root, ".", ".") < 0)
+		return jail_fail(why, why_size, "pivot into the container's root", "");
+	if (umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
+		return jail_fail(why, why_size, "detach the host's root", "");
+	for (unsigned int i = 1; i < opt->attach_count; i++) {
+		if (trees->shown[i] < 0)
+			continue;
+		/* the sentry makes missing places later, for itself */
+		if (shown && attach_at(trees->shown[i], opt->attach[i].at) < 0)
+			log_debug("%s is not shown on the host: %s", opt->attach[i].at, strerror(errno));
+		release(&trees->shown[i]);
+	}
+	if (trees->proc >= 0) {
+		if (shown && attach_at(trees->proc, "/proc") < 0)
+			log_debug("the container's processes are not shown in its /proc: %s", strerror(errno));
+		release(&trees->proc);
+	}
+	return 0;
+}
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+int face_filter(char *why UNUSED, size_t why_size UNUSED)
+{
+	return 0;
+}
+#else
+#define RULE(syscall, reason, ...) SECCOMP_RULE(syscall, reason, ##__VA_ARGS__),
+static const struct seccomp_rule face_rules[] = {
+#include "gofer/seccomp/face.def"
+};
+
+int face_filter(char *why, size_t why_size)
+{
+	const struct seccomp_set set = { face_rules, ARRAY_COUNT(face_rules) };
+
+	return seccomp_load_rules(&set, 1, SECCOMP_KILL_HERE, why, why_size);
+}
+#endif
+
+NORETURN void face_stand(const struct gofer_options *opt)
+{
+	int status = 0;
+	ssize_t n;
+
+	do
+		n = read(opt->status_fd, &status, sizeof(status));
+	while (n < 0 && errno == EINTR);
+	/* the sentry died without a word */
+	if (n != (ssize_t)sizeof(status))
+		_exit(EXIT_SIGNAL_BASE + SIGKILL);
+	if (opt->exit_fd >= 0 && write(opt->exit_fd, &status, sizeof(status)) != (ssize_t)sizeof(status))
+		log_warn("nobody takes the exit status");
+	_exit(WIFSIGNALED(status) ? EXIT_SIGNAL_BASE + WTERMSIG(status) : WEXITSTATUS(status));
+}

@@ -59,9 +59,15 @@ NODISCARD int control_watch_end(struct container *c, int status_fd, bool root);
 /* Ends the sandbox. */
 void control_stop(void);
 
+/* resources.c */
+/* Changes what the message names of the group's limits, or nothing: -EINVAL. */
+NODISCARD int control_set_limits(struct cgroup *cg, const Urpc__Resources *r);
+int control_update(struct urpc_request *req, const Urpc__UpdateArgs *arg, Urpc__Empty *result);
+int control_event(struct urpc_request *req, const Urpc__ContainerId *arg, Urpc__EventData *result);
+int control_wait_oom(struct urpc_request *req, const Urpc__WaitOomArgs *arg, Urpc__OomStatus *result);
+
 /* inspect.c */
 int control_processes(struct urpc_request *req, const Urpc__ContainerId *arg, Urpc__ProcessList *result);
-int control_event(struct urpc_request *req, const Urpc__ContainerId *arg, Urpc__EventData *result);
 /* What runs the guest, in words. */
 const char *control_platform(void);
 int control_stacks(struct urpc_request *req, const Urpc__Empty *arg, Urpc__Stacks *result);

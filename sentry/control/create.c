@@ -76,15 +76,10 @@ static int make_container(const Urpc__Container *c, struct user_ns *user_ns, str
 	a.uts = make_uts_ns(c, user_ns);
 	a.ipc = ipc_ns_new(user_ns);
 	a.net = net_ns_new(user_ns);
-	a.cgroup_path = c->cgroup_path;
-	if (c->resources) {
-		a.memory_limit = c->resources->memory_bytes;
-		a.pids_limit = c->resources->pids;
-		a.cpus = c->resources->cpus;
-		if (a.memory_limit > 0)
-			memory_set_limit(a.memory_limit);
-	}
-	if (a.uts && a.ipc && a.net)
+	a.cgroup = cgroup_new();
+	if (a.uts && a.ipc && a.net && a.cgroup)
+		err = c->resources ? control_set_limits(a.cgroup, c->resources) : 0;
+	if (err == 0)
 		err = container_new(&a, ret_c);
 	if (err == 0)
 		*m = (struct mount_build){ 0 };
@@ -94,6 +89,7 @@ static int make_container(const Urpc__Container *c, struct user_ns *user_ns, str
 		ipc_ns_put(a.ipc);
 	if (a.net)
 		net_ns_put(a.net);
+	cgroup_put(a.cgroup);
 	return err;
 }
 

@@ -159,39 +159,6 @@ int control_processes(struct urpc_request *req, const Urpc__ContainerId *arg, Ur
 	return 0;
 }
 
-int control_event(struct urpc_request *req, const Urpc__ContainerId *arg, Urpc__EventData *result)
-{
-	AUTO(container_put) struct container *c = control_find(req, arg->id);
-	struct memory_usage memory;
-	struct thread_group *tg;
-	struct pid_ns *ns;
-	int32_t pid = 0;
-
-	if (!c)
-		return -ENOENT;
-	ns = container_pid_ns(c);
-	while ((tg = thread_group_next(ns, pid + 1, &pid)) != NULL) {
-		struct cpu_usage own, children;
-
-		thread_group_usage(tg, &own);
-		mutex_lock(&taskset_mu);
-		children = tg->child_usage;
-		mutex_unlock(&taskset_mu);
-		result->cpu_user_ns += (uint64_t)(own.user_ns + children.user_ns);
-		result->cpu_system_ns += (uint64_t)(own.system_ns + children.system_ns);
-		result->pids_current++;
-		thread_group_put(tg);
-	}
-	result->cpu_total_ns = result->cpu_user_ns + result->cpu_system_ns;
-	result->pids_limit = ns->pid_limit;
-	memory_usage(&memory);
-	result->memory_usage = memory.total;
-	result->memory_max = memory.peak;
-	result->memory_limit = memory.limit;
-	result->memory_cache = memory.tmpfs;
-	return 0;
-}
-
 /* Text that grows; what does not fit into memory is dropped. */
 struct text {
 	char *s;

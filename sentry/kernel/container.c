@@ -37,6 +37,7 @@ struct container {
 	struct user_ns *user_ns;
 	struct pid_ns *pid_ns;
 	struct nsproxy *ns;
+	struct cgroup *cgroup;
 
 	struct list_node processes; /* taskset */
 	bool started;		    /* taskset */
@@ -77,6 +78,7 @@ void container_put(struct container *c)
 		free(p);
 	}
 	nsproxy_put(c->ns);
+	cgroup_put(c->cgroup);
 	pid_ns_put(c->pid_ns);
 	user_ns_put(c->user_ns);
 	path_put(&c->root);
@@ -102,6 +104,7 @@ int container_new(const struct container_args *a, struct container **ret_c)
 	waitq_init(&c->waitq);
 	c->id = strdup(a->id);
 	c->user_ns = user_ns_get(a->user_ns);
+	c->cgroup = cgroup_get(a->cgroup);
 	c->pid_ns = a->pid_ns ? pid_ns_get(a->pid_ns) : pid_ns_new(a->user_ns, root_pid_ns);
 	cgroup = cgroup_ns_new(a->user_ns);
 	if (c->id && c->pid_ns && cgroup)
@@ -111,7 +114,6 @@ int container_new(const struct container_args *a, struct container **ret_c)
 		container_put(c);
 		return -ENOMEM;
 	}
-	c->pid_ns->pid_limit = a->pids_limit > UINT32_MAX ? 0 : (uint32_t)a->pids_limit;
 	mutex_lock(&containers_mu);
 	list_for_each(other, &containers, node)
 		if (!strcmp(other->id, a->id))
@@ -651,6 +653,11 @@ const char *container_id(const struct container *c)
 	return c->id;
 }
 
+struct cgroup *container_cgroup(struct container *c)
+{
+	return c->cgroup;
+}
+
 STATE_DESC(container_process, S_NOSAVE(container_process, node, "list is rebuilt"),
 	   S_REF(container_process, 1, tg, thread_group), S_VAL(container_process, 2, pid),
 	   S_VAL(container_process, 3, status), S_VAL(container_process, 4, done),
@@ -659,6 +666,6 @@ STATE_DESC(container, S_NOSAVE(container, refs, "recounted"), S_NOSAVE(container
 	   S_BYTES(container, 1, id), S_REF(container, 2, mnt_ns, mnt_ns), S_EMBED(container, 3,
 		root, path),
 	   S_REF(container, 4, user_ns, user_ns), S_REF(container, 5, pid_ns, pid_ns),
-	   S_REF(container, 6, ns, nsproxy), S_LIST(container, 7, processes, container_process),
+	   S_REF(container, 6, ns, nsproxy), S_REF(container, 10, cgroup, cgroup), S_LIST(container, 7, processes, container_process),
 	   S_VAL(container, 8, started), S_VAL(container, 9, stopped),
 	   S_NOSAVE(container, waitq, "waiters register again"));

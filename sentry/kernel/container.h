@@ -6,6 +6,7 @@
 #ifndef SENTRY_KERNEL_CONTAINER_H
 #define SENTRY_KERNEL_CONTAINER_H
 
+#include "sentry/kernel/cgroup.h"
 #include "sentry/kernel/namespaces.h"
 #include "sentry/vfs/vfs.h"
 
@@ -34,9 +35,7 @@ struct container_args {
 	struct uts_ns *uts;
 	struct ipc_ns *ipc;
 	struct net_ns *net;
-	uint64_t memory_limit, pids_limit;
-	uint32_t cpus;
-	const char *cgroup_path;
+	struct cgroup *cgroup; /* limits; the container takes a reference */
 };
 
 struct container;
@@ -70,6 +69,8 @@ const struct path *container_root(struct container *c);
 struct mnt_ns *container_mnt_ns(struct container *c);
 struct user_ns *container_user_ns(struct container *c);
 const char *container_id(const struct container *c);
+/* Borrowed; const while the container is. */
+struct cgroup *container_cgroup(struct container *c);
 int kernel_init(struct platform *platform, uint32_t cpus); /* boot only */
 uint32_t kernel_cpu_count(void);
 extern struct platform *kernel_platform;

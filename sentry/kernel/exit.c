@@ -29,6 +29,7 @@ void task_unlink_locked(struct task *t)
 	list_del(&t->all_node);
 	list_del(&t->group_node);
 	t->tg->task_count--;
+	task_uncharge(t);
 	if (t->pid->task == t) {
 		t->pid->task = NULL;
 		pid_unused(t->pid);
@@ -220,6 +221,12 @@ static void notify_or_reap(struct thread_group *tg)
 
 static void add_usage(struct thread_group *tg, struct task *t)
 {
+	struct cgroup *cg = task_cgroup(t);
+
+	if (cg) {
+		cg->dead_user_ns += t->user_ns;
+		cg->dead_system_ns += t->system_ns;
+	}
 	tg->dead_usage.user_ns += t->user_ns;
 	tg->dead_usage.system_ns += t->system_ns;
 	tg->dead_usage.minflt += t->minflt;

@@ -39,6 +39,8 @@ struct pid *pid_find_locked(struct pid_ns *ns, int32_t nr);
 /* task.c */
 NODISCARD int task_new(struct thread_group *tg, struct pid *pid, struct task **ret_task);
 NODISCARD struct thread_group *thread_group_new(struct container *c);
+/* The task does not count against its container's limit any more; once is enough. taskset_mu, or the last reference. */
+void task_uncharge(struct task *t);
 /* Starts the task's host thread; on success the thread owns a reference of its own. */
 NODISCARD int task_start(struct task *t);
 /* Drops what the calling task owns of mm, files, namespaces. At exit. */

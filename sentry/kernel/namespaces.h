@@ -12,7 +12,7 @@ struct pid_ns {
 	uint64_t ns_ino;
 	struct thread_group *init; /* taskset; child reaper */
 	int32_t last_pid;	/* taskset */
-	uint32_t pid_count, pid_limit; /* taskset; 0: no limit */
+	uint32_t pid_count; /* taskset */
 	struct rb_tree tids;	/* taskset: pid_number.node by nr */
 	bool dying;		/* taskset: init has exited, no new tasks */
 };

@@ -123,8 +123,6 @@ int pid_new(struct pid_ns *ns, const int32_t *set_tid, unsigned set_tid_count, s
 
 		if (at->dying || (want > 1 && !at->init && at->level))
 			nr = at->dying ? -ENOMEM : -EINVAL;
-		if (at->pid_limit && at->pid_count >= at->pid_limit)
-			nr = cause(EAGAIN, CAUSE_LIMIT, "limit of %u tasks: raise linux.resources.pids.limit", at->pid_limit);
 		if (nr < 0) {
 			free(p);
 			return nr;
@@ -286,5 +284,5 @@ STATE_DESC(pid_number, S_NOSAVE(pid_number, node, "tree is rebuilt"), S_WEAK(pid
 STATE_DESC(pid_ns, S_NOSAVE(pid_ns, refs, "recounted"), S_REF(pid_ns, 1, parent, pid_ns),
 	   S_VAL(pid_ns, 2, level), S_REF(pid_ns, 3, user_ns, user_ns), S_VAL(pid_ns, 4, ns_ino),
 	   S_WEAK(pid_ns, 5, init, thread_group), S_VAL(pid_ns, 6, last_pid),
-	   S_VAL(pid_ns, 7, pid_count), S_VAL(pid_ns, 8, pid_limit),
+	   S_VAL(pid_ns, 7, pid_count),
 	   S_NOSAVE(pid_ns, tids, "rebuilt from the ids"), S_VAL(pid_ns, 9, dying));

@@ -75,14 +75,21 @@ static _Atomic uint64_t next_share_id;
 
 /*
  * A task of tg with its id; not yet on any list, without mm, files, credentials. One reference.
- * Takes references on tg and pid. -ENOMEM
+ * Takes references on tg and pid. -ENOMEM, -EAGAIN: limit of the container's tasks.
  */
 int task_new(struct thread_group *tg, struct pid *pid, struct task **ret_task)
 {
 	struct task *t = calloc(1, sizeof(*t));
+	int err;
 
 	if (!t)
 		return -ENOMEM;
+	err = tg->container ? cgroup_charge_task(container_cgroup(tg->container)) : 0;
+	if (err < 0) {
+		free(t);
+		return err;
+	}
+	t->charged = tg->container;
 	refcount_init(&t->refs, 1);
 	t->tg = thread_group_get(tg);
 	t->pid = pid_get(pid);
@@ -109,11 +116,19 @@ struct task *task_get(struct task *t)
 	return t;
 }
 
+void task_uncharge(struct task *t)
+{
+	if (t->charged)
+		cgroup_uncharge_task(container_cgroup(t->tg->container));
+	t->charged = false;
+}
+
 void task_put(struct task *t)
 {
 	if (!t || !refcount_put(&t->refs))
 		return;
 	BUG_ON(t->mm || t->fdt || t->ctx);
+	task_uncharge(t);
 	sigqueue_flush(&t->pending);
 	if (t->birth) {
 		free(t->birth->fpu);

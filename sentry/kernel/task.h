@@ -233,6 +233,7 @@ struct task {
 	pthread_t thread;
 	int32_t host_tid;
 	struct list_node all_node;	/* taskset: every task */
+	bool charged;			/* taskset: counts against the limit of its container */
 };
 
 /* User and system time of a living task up to now; any thread. */

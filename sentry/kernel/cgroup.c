@@ -1,0 +1,120 @@
+/* Limits and use of a container: tasks, cpu time. */
+#include "sentry/kernel/cgroup.h"
+
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sentry/core/cause.h"
+#include "sentry/kernel/kernel_priv.h"
+#include "sentry/mm/mm.h"
+#include "sentry/state/desc.h"
+
+/* As Linux bounds cpu.cfs_period_us and cpu.cfs_quota_us. */
+#define PERIOD_MIN_US 1000u
+#define PERIOD_MAX_US 1000000u
+#define QUOTA_MIN_US 1000
+
+struct cgroup *cgroup_new(void)
+{
+	struct cgroup *cg = calloc(1, sizeof(*cg));
+
+	if (!cg)
+		return NULL;
+	refcount_init(&cg->refs, 1);
+	mutex_init(&cg->mu, LOCK_LEAF);
+	waitq_init(&cg->waitq);
+	cg->limits = (struct cgroup_limits){ .memory = CGROUP_NO_LIMIT,
+					     .memory_swap = CGROUP_NO_LIMIT,
+					     .memory_reservation = CGROUP_NO_LIMIT,
+					     .pids = CGROUP_NO_LIMIT,
+					     .cpu_quota_us = -1,
+					     .cpu_period_us = CGROUP_CPU_PERIOD_US,
+					     .cpu_shares = 1024 };
+	cg->pids_limit = CGROUP_NO_LIMIT;
+	return cg;
+}
+
+struct cgroup *cgroup_get(struct cgroup *cg)
+{
+	refcount_get(&cg->refs);
+	return cg;
+}
+
+void cgroup_put(struct cgroup *cg)
+{
+	if (!cg || !refcount_put(&cg->refs))
+		return;
+	waitq_fini(&cg->waitq);
+	mutex_fini(&cg->mu);
+	free(cg);
+}
+
+void cgroup_get_limits(struct cgroup *cg, struct cgroup_limits *ret)
+{
+	GUARD(mutex, &cg->mu);
+	*ret = cg->limits;
+}
+
+int cgroup_set_limits(struct cgroup *cg, const struct cgroup_limits *l)
+{
+	if (l->cpu_period_us < PERIOD_MIN_US || l->cpu_period_us > PERIOD_MAX_US ||
+	    (l->cpu_quota_us != -1 && l->cpu_quota_us < QUOTA_MIN_US))
+		return -EINVAL;
+	mutex_lock(&cg->mu);
+	cg->limits = *l;
+	mutex_unlock(&cg->mu);
+	cg->pids_limit = l->pids;
+	memory_set_limit(l->memory == CGROUP_NO_LIMIT ? 0 : l->memory);
+	return 0;
+}
+
+int cgroup_charge_task(struct cgroup *cg)
+{
+	uint64_t limit = cg->pids_limit, n = atomic_fetch_add(&cg->pids, 1) + 1, peak = cg->pids_peak;
+
+	if (n > limit) {
+		atomic_fetch_sub(&cg->pids, 1);
+		atomic_fetch_add(&cg->pids_failcnt, 1);
+		waitq_wake(&cg->waitq, POLLPRI);
+		return cause(EAGAIN, CAUSE_LIMIT, "limit of %llu tasks: raise linux.resources.pids.limit",
+			     (unsigned long long)limit);
+	}
+	while (n > peak && !atomic_compare_exchange_weak(&cg->pids_peak, &peak, n))
+		;
+	return 0;
+}
+
+void cgroup_uncharge_task(struct cgroup *cg)
+{
+	atomic_fetch_sub(&cg->pids, 1);
+}
+
+struct cgroup *task_cgroup(const struct task *t)
+{
+	return t->tg->container ? container_cgroup(t->tg->container) : NULL;
+}
+
+void cgroup_cpu_times(struct cgroup *cg, int64_t *ret_user_ns, int64_t *ret_system_ns)
+{
+	int64_t user = 0, sys = 0;
+	struct task *t;
+
+	GUARD(mutex, &taskset_mu);
+	list_for_each(t, &all_tasks, all_node) {
+		int64_t u, s;
+
+		if (t->exited || task_cgroup(t) != cg)
+			continue;
+		task_cpu_times(t, &u, &s);
+		user += u;
+		sys += s;
+	}
+	*ret_user_ns = cg->dead_user_ns + user;
+	*ret_system_ns = cg->dead_system_ns + sys;
+}
+
+STATE_DESC(cgroup, S_NOSAVE(cgroup, refs, "recounted"), S_NOSAVE(cgroup, mu, "not held at a safe point"),
+	   S_VAL(cgroup, 1, limits), S_VAL(cgroup, 2, pids_limit), S_VAL(cgroup, 3, pids), S_VAL(cgroup, 4, pids_peak),
+	   S_VAL(cgroup, 5, pids_failcnt), S_VAL(cgroup, 6, oom_kills), S_VAL(cgroup, 7, dead_user_ns),
+	   S_VAL(cgroup, 8, dead_system_ns), S_NOSAVE(cgroup, waitq, "waiters register again"));

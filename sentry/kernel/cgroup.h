@@ -1,0 +1,56 @@
+/*
+ * The control group of a container: its limits, and what its processes use. Each container has exactly one,
+ * whatever namespaces it shares with others; processes cannot leave it. Analogue: kernel/cgroup, mm/memcontrol.c,
+ * kernel/cgroup/pids.c.
+ */
+#ifndef SENTRY_KERNEL_CGROUP_H
+#define SENTRY_KERNEL_CGROUP_H
+
+#include "platform/base/mutex.h"
+#include "platform/base/refcount.h"
+#include "sentry/core/waitq.h"
+#include "sentry/kernel/task.h"
+
+#define CGROUP_NO_LIMIT UINT64_MAX
+#define CGROUP_CPU_PERIOD_US 100000u /* unless another one is asked for */
+
+struct cgroup_limits {
+	uint64_t memory, memory_swap, memory_reservation; /* bytes; CGROUP_NO_LIMIT: none */
+	uint64_t pids;					  /* tasks */
+	int64_t cpu_quota_us;				  /* of each period; -1: none */
+	uint64_t cpu_period_us;
+	uint64_t cpu_shares;				  /* of cgroup v1, 2 to 262144 */
+	char cpuset_cpus[128], cpuset_mems[64];		  /* lists; "": not restricted */
+};
+
+struct cgroup {
+	struct refcount refs;
+	struct mutex mu; /* LOCK_LEAF */
+	struct cgroup_limits limits; /* mu */
+	_Atomic uint64_t pids_limit; /* a copy of limits.pids */
+	_Atomic uint64_t pids, pids_peak, pids_failcnt; /* tasks, zombies included */
+	_Atomic uint64_t oom_kills;
+	int64_t dead_user_ns, dead_system_ns; /* taskset: of ended tasks */
+	struct waitq waitq; /* POLLPRI: a counter of an event file went up */
+};
+
+/* A group without limits and one reference; NULL when out of memory. */
+struct cgroup *cgroup_new(void);
+struct cgroup *cgroup_get(struct cgroup *cg);
+void cgroup_put(struct cgroup *cg);
+
+void cgroup_get_limits(struct cgroup *cg, struct cgroup_limits *ret);
+/* Sets all limits. -EINVAL (nothing has changed): a quota or period that cgroups(7) does not allow. */
+NODISCARD int cgroup_set_limits(struct cgroup *cg, const struct cgroup_limits *l);
+
+/* One more task, before it is visible. -EAGAIN at the limit, which counts the failure. Any context. */
+NODISCARD int cgroup_charge_task(struct cgroup *cg);
+void cgroup_uncharge_task(struct cgroup *cg);
+
+/* Time that the group's tasks, living and dead, have run; takes taskset_mu. */
+void cgroup_cpu_times(struct cgroup *cg, int64_t *ret_user_ns, int64_t *ret_system_ns);
+
+/* The group of a task's container, borrowed while the task is; NULL for a task outside of containers (unit tests). */
+struct cgroup *task_cgroup(const struct task *t);
+
+#endif

@@ -431,6 +431,7 @@ static int create_root(struct creation *cr, struct error *err)
 		.overlay_root = cr->overlay.root,
 		.overlay_all = cr->overlay.all,
 		.overlay_self = cr->overlay_fd >= 0,
+		.overlay_size = cr->overlay.size,
 		.root_shared = !strcmp(cr->config->file_access, "shared"),
 		.mounts_shared = !strcmp(cr->config->file_access_mounts, "shared"),
 		.cgroup_path = cr->spec.cgroups_path,

@@ -13,6 +13,7 @@
 #include "runsc/sandbox/control.h"
 #include "runsc/sandbox/destroy.h"
 #include "runsc/sandbox/janitor.h"
+#include "runsc/sandbox/places.h"
 #include "runsc/sandbox/sandbox.h"
 
 #define CONFIG_MAX (16u << 20)
@@ -359,6 +360,9 @@ static int spawn_both(struct creation *cr, struct error *err)
 	static const char *const names[] = { "gofer", "sentry" };
 	struct container *c = cr->c;
 
+	/* an overlay takes the places too */
+	if (!cr->overlay.root)
+		places_make(cr->rootfs, &cr->spec, cr->mount_is_file);
 	if (spawn_sentry(cr, err) || spawn_gofer(cr, err))
 		return -1;
 	c->sentry = process_id_of(cr->live->sentry.pid);

@@ -190,6 +190,41 @@ def special_files_and_attributes(env, root):
 
 
 @case()
+def places_of_mounts(env, root):
+    """Missing places are made as runc does, below a read-only root too, and never outside of the root."""
+    outside = env.dir + "/outside"
+    os.mkdir(outside)
+    os.symlink(outside, root + "/link")
+    os.symlink("/nowhere", root + "/dangling")
+    os.rmdir(root + "/proc")
+
+    def edit(config):
+        config["root"]["readonly"] = True
+        config["mounts"] += [
+            {"destination": "/new/dir", "type": "bind", "source": env.dir, "options": ["bind"]},
+            {"destination": "/tmp/in/tmpfs", "type": "bind", "source": env.dir, "options": ["bind"]},
+            {"destination": "/new//file", "type": "bind", "source": "/etc/hostname", "options": ["bind", "ro"]},
+            {"destination": "/usr/../up/dir", "type": "tmpfs", "source": "tmpfs"}]
+    bundle = env.bundle("ls -d /proc/self /new/dir/state /tmp/in/tmpfs/state /up/dir; cat /new/file; : >/x", root, edit=edit)
+    with open("/etc/hostname") as f:
+        name = f.read()
+    expect(env.runsc("run", "--bundle", bundle, env.new_id()), 1, has=name, err_has="Read-only file system")
+    assert os.listdir(root + "/new/dir") == [] and os.path.getsize(root + "/new/file") == 0
+    assert not os.path.exists(root + "/tmp/in") and os.path.isdir(root + "/up/dir")
+    for place in ("/link/dir", "/dangling/dir", "/../../dir"):
+        bundle = env.bundle("ls -d %s" % place, root, edit=lambda config, place=place: config["mounts"].append(
+            {"destination": place, "type": "tmpfs", "source": "tmpfs"}))
+        env.runsc("run", "--bundle", bundle, env.new_id())
+        assert os.listdir(outside) == [] and not os.path.exists("/nowhere"), place
+    assert not os.path.exists(env.dir + "/dir")
+    # An overlay takes them.
+    bundle = env.bundle("ls -d /over", root, edit=lambda config: config["mounts"].append(
+        {"destination": "/over", "type": "tmpfs", "source": "tmpfs"}))
+    expect(env.runsc("run", "--bundle", bundle, env.new_id(), flags=["--overlay2", "root:memory"]), 0, "/over\n")
+    assert not os.path.exists(root + "/over")
+
+
+@case()
 def deep_tree(env, root):
     """A path almost as long as PATH_MAX allows."""
     make = "cd /; mkdir top; cd top; i=0; while [ $i -lt 60 ]; do mkdir %s; cd %s; i=$((i+1)); done; echo end >f" % (

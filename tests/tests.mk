@@ -54,6 +54,7 @@ fuzz-link: $(FUZZ_BIN)
 GUEST_SRC := $(wildcard tests/guest/*.c)
 GUEST_BIN := $(GUEST_SRC:tests/guest/%.c=$(T)/guest/%)
 BENCH_BIN := $(patsubst tests/bench/%.c,$(T)/bench/%,$(wildcard tests/bench/*.c))
+E2E_BIN := $(patsubst tests/e2e/%.c,$(T)/e2e/%,$(wildcard tests/e2e/*.c))
 $(T)/obj/%.o: tests/%.c
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  CC $<")
@@ -64,6 +65,9 @@ $(GUEST_BIN): $(T)/guest/%: $(T)/obj/guest/%.o $(T)/obj/lib/test.o
 $(BENCH_BIN): $(T)/bench/%: $(T)/obj/bench/%.o
 	@mkdir -p $(@D)
 	$(Q)$(CC) -static -pthread -o $@ $^
+$(E2E_BIN): $(T)/e2e/%: $(T)/obj/e2e/%.o
+	@mkdir -p $(@D)
+	$(Q)$(CC) -static -o $@ $^
 $(HOSTILE_BIN): $(T)/hostile/%: $(T)/obj/fuzz/%.o
 	@mkdir -p $(@D)
 	$(Q)$(CC) -static -pthread -o $@ $^
@@ -72,7 +76,7 @@ $(T)/hostbox: $(T)/obj/lib/hostbox.o
 .SECONDARY:
 
 UNIT_TESTS := $(UNIT_BIN) $(FUZZ_BIN)
-TESTS := $(UNIT_TESTS) $(GUEST_BIN) $(HOSTILE_BIN) $(BENCH_BIN) $(T)/hostbox
+TESTS := $(UNIT_TESTS) $(GUEST_BIN) $(HOSTILE_BIN) $(BENCH_BIN) $(E2E_BIN) $(T)/hostbox
 unit-tests: $(UNIT_TESTS)
 tests: all $(TESTS)
 

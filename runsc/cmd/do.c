@@ -136,6 +136,9 @@ int cmd_do(struct config *config, const void *values, int count, char **operands
 	if (getrandom(&random, sizeof(random), 0) < 0)
 		random = (uint64_t)now_ms();
 	sweep(config);
+	/* The files are the host's own: nothing is written there unless that is asked for. */
+	if (!config->overlay2)
+		config->overlay2 = "root:memory";
 	id = xasprintf(ID_PREFIX "%d-%08x", (int)getpid(), (unsigned int)random);
 	args.id = id;
 	args.config_text = text;

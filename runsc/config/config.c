@@ -87,7 +87,8 @@ int config_finish(struct config *config, const char *command, const char *id, st
 												  LOG_TEXT,
 		 config->debug || config->debug_log ? LOG_DEBUG : LOG_WARN, "runsc");
 	log_info("release %s, command %s %s, state in %s, platform %s, network %s, overlay %s", RELEASE, command,
-		 id ? id : "", config->root_dir, config->platform, config->network, config->overlay2);
+		 id ? id : "", config->root_dir, config->platform, config->network,
+		 config->overlay2 ? config->overlay2 : "by default");
 	return 0;
 }
 
@@ -188,29 +189,60 @@ void config_report(const struct config *config, const struct error *err)
 	log_error("%s", err->text);
 }
 
+/* Steps over word if the text at *p begins with it. */
+static bool skip_word(const char **p, const char *word)
+{
+	size_t len = strlen(word);
+
+	if (strncmp(*p, word, len) != 0)
+		return false;
+	*p += len;
+	return true;
+}
+
+/* A number of bytes with an optional unit; steps over it. */
+static bool parse_size(const char **p, uint64_t *ret)
+{
+	static const char units[] = "kmg";
+	char *end;
+	const char *unit;
+	uint64_t size;
+	unsigned int shift = 0;
+
+	if (**p < '0' || **p > '9')
+		return false;
+	errno = 0;
+	size = strtoull(*p, &end, 10);
+	unit = *end ? strchr(units, *end | 0x20) : NULL;
+	if (unit) {
+		shift = 10 * (unsigned int)(unit - units + 1);
+		end++;
+	}
+	if (errno || !size || size > (uint64_t)INT64_MAX >> shift)
+		return false;
+	*p = end;
+	*ret = size << shift;
+	return true;
+}
+
 int config_overlay(const struct config *config, struct overlay_choice *ret, struct error *err)
 {
-	const char *text = config->overlay2;
+	const char *text = config->overlay2 ? config->overlay2 : "none", *rest = text;
 	struct overlay_choice choice = { 0 };
-	const char *medium = strchr(text, ':');
 
 	if (!strcmp(text, "none")) {
 		*ret = choice;
 		return 0;
 	}
-	choice.root = !strncmp(text, "root:", 5) || !strncmp(text, "all:", 4);
-	choice.all = !strncmp(text, "all:", 4);
-	if (medium) {
-		size_t len = strcspn(++medium, ",");
-
-		choice.self = len == 4 && !memcmp(medium, "self", 4);
-		if (!choice.self && !(len == 6 && !memcmp(medium, "memory", 6)) &&
-		    strncmp(medium, "dir=/", 5) != 0)
-			choice.root = false;
-	}
-	if (!choice.root)
-		return error_set(err, "--overlay2=%s is not of the form none, root:memory, root:self, "
-				      "all:memory or all:self", text);
+	choice.all = skip_word(&rest, "all:");
+	choice.root = choice.all || skip_word(&rest, "root:");
+	if (skip_word(&rest, "dir=/"))
+		rest += strcspn(rest, ",");
+	else if (!skip_word(&rest, "memory"))
+		choice.root &= choice.self = skip_word(&rest, "self");
+	if (!choice.root || (skip_word(&rest, ",size=") && !parse_size(&rest, &choice.size)) || *rest)
+		return error_set(err, "--overlay2=%s is not of the form none or {root|all}:{memory|self|dir=/DIR}"
+				      "[,size=NUMBER[k|m|g]]", text);
 	*ret = choice;
 	return 0;
 }

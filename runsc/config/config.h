@@ -36,10 +36,12 @@ int config_open_debug_log(const struct config *config, const char *command, cons
  */
 void config_report(const struct config *config, const struct error *err);
 
-/* Whether the overlay of --overlay2 covers the root file system and the bind mounts, and how. */
+/* --overlay2: whether an overlay covers the root file system and the bind mounts, and how much it may hold. */
 struct overlay_choice {
 	bool root, all, self;
+	uint64_t size; /* bytes; 0: no limit */
 };
+/* What --overlay2 says; without it there is none. -1 when it has no such form. */
 int config_overlay(const struct config *config, struct overlay_choice *ret, struct error *err);
 
 #endif

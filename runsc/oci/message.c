@@ -200,6 +200,8 @@ Urpc__Container *message_of_spec(struct arena *arena, const struct oci_spec *spe
 		       extra->overlay_self	  ? URPC__CONTAINER__OVERLAY__SELF :
 						    URPC__CONTAINER__OVERLAY__MEMORY;
 	out->overlay_all = extra->overlay_all;
+	out->overlay_size = extra->overlay_size;
+	out->root_shared = extra->root_shared;
 	out->n_sysctl = spec->sysctl.count;
 	out->sysctl = bytes_list(arena, spec->sysctl);
 	out->cgroup_path = text_or_empty(arena, extra->cgroup_path);

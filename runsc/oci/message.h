@@ -12,6 +12,7 @@ struct message_extra {
 	uint32_t gofer_count; /* 1 for the root file system and one for each bind mount */
 	uint32_t overlay_file_count;
 	bool overlay_root, overlay_all, overlay_self;
+	uint64_t overlay_size; /* bytes; 0: no limit */
 	bool root_shared, mounts_shared; /* others change the files meanwhile */
 	const char *cgroup_path;
 	const bool *mount_is_file; /* one for each mount; NULL: all are directories */

@@ -13,6 +13,7 @@
 #include "runsc/sandbox/control.h"
 #include "runsc/sandbox/destroy.h"
 #include "runsc/sandbox/janitor.h"
+#include "runsc/sandbox/places.h"
 #include "runsc/sandbox/sandbox.h"
 
 #define CONFIG_MAX (16u << 20)
@@ -419,6 +420,9 @@ static int spawn_both(struct creation *cr, struct error *err)
 	static const char *const names[] = { "gofer", "sentry" };
 	struct container *c = cr->c;
 
+	/* an overlay takes the places too */
+	if (!cr->overlay.root)
+		places_make(cr->rootfs, &cr->spec, cr->mount_is_file);
 	if (spawn_sentry(cr, err) || spawn_gofer(cr, err))
 		return -1;
 	c->sentry = process_id_of(cr->live->sentry.pid);
@@ -491,6 +495,7 @@ static int create_root(struct creation *cr, struct error *err)
 		.overlay_root = cr->overlay.root,
 		.overlay_all = cr->overlay.all,
 		.overlay_self = cr->overlay_fd >= 0,
+		.overlay_size = cr->overlay.size,
 		.root_shared = !strcmp(cr->config->file_access, "shared"),
 		.mounts_shared = !strcmp(cr->config->file_access_mounts, "shared"),
 		.cgroup_path = cr->spec.cgroups_path,

@@ -1,5 +1,6 @@
 /* From a Container message to a mount namespace: root, mounts, devices, masked and read-only paths. */
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,12 +51,15 @@ static int add_overlay(struct builder *b, struct superblock **sb)
 {
 	const struct fs_type *tmpfs = NULL;
 	struct superblock *upper, *both;
+	char options[64] = "mode=755";
 	int err;
 
 	fs_type_for_each(find_tmpfs, &tmpfs);
 	if (!tmpfs)
 		return -ENODEV;
-	err = tmpfs->mount(tmpfs, "overlay", 0, "mode=755", b->root_cred, &upper);
+	if (b->c->overlay_size)
+		snprintf(options, sizeof(options), "mode=755,size=%" PRIu64, b->c->overlay_size);
+	err = tmpfs->mount(tmpfs, "overlay", 0, options, b->root_cred, &upper);
 	if (err < 0)
 		return err;
 	err = overlay_new(*sb, upper, b->user_ns, &both);
@@ -100,7 +104,7 @@ static int build_root(struct builder *b, struct mount_build *ret)
 {
 	bool overlay = b->c->overlay != URPC__CONTAINER__OVERLAY__NONE;
 	struct superblock *sb;
-	int err = open_gofer(b, 0, false, b->c->root_readonly, overlay, &sb);
+	int err = open_gofer(b, 0, b->c->root_shared, b->c->root_readonly, overlay, &sb);
 
 	if (err < 0)
 		return fail(b, "root file system", "/", err);

@@ -16,6 +16,11 @@ def cases():
 
 
 def prepare(out, chosen):
-    """The root that every bundle of these cases uses."""
     del chosen
-    return sandbox.guest_root(out)
+    sandbox.guest_root(out)
+    return out
+
+
+def private(env, out):
+    """The root of the bundles of one case, which writes to it."""
+    return sandbox.private_root(env, out, programs=False)

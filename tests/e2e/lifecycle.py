@@ -77,14 +77,6 @@ def run_hostname_and_rootfs(env, root):
 
 
 @case()
-def writes_stay_inside(env, root):
-    bundle = env.bundle("echo x >/written && cat /written && rm /etc/hosts && test ! -e /etc/hosts", root)
-    expect(env.runsc("run", "--bundle", bundle, env.new_id()), 0, "x\n")
-    assert not os.path.exists(root + "/written")
-    assert os.path.exists(root + "/etc/hosts")
-
-
-@case()
 def readonly_root(env, root):
     def edit(config):
         config["root"]["readonly"] = True

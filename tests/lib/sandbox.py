@@ -248,8 +248,20 @@ def mounts_below(path):
 GUEST_ROOT_LOCK = threading.Lock()
 
 
+def private_root(env, out, programs=True):
+    """A copy of guest_root that the guest may write to; with the guest programs if wanted."""
+    shared, root = guest_root(out), tempfile.mkdtemp(prefix="root", dir=env.dir)
+    names = [shared + "/" + name for name in os.listdir(shared) if name != "t"]
+    subprocess.run(["cp", "-a", *names, root], check=True)
+    os.chmod(root, 0o755)
+    if programs:
+        # Links, since nobody writes to these.
+        subprocess.run(["cp", "-al", shared + "/t", root], check=True)
+    return root
+
+
 def guest_root(out):
-    """The root of guest programs and busybox tests: made once, never written to by tests. Any thread."""
+    """The root that private_root copies: made once, never written to by tests. Any thread."""
     with GUEST_ROOT_LOCK:
         return make_guest_root(out)
 

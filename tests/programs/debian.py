@@ -1,7 +1,7 @@
 """Programs of a Debian minbase root."""
 from cases import expect
 from programs import registry
-from programs.roots import run_script
+from programs.roots import merged, over, run_script
 
 
 def script(name, text, out=None, status=0, timeout=60, has=None, stdin=None):
@@ -134,8 +134,9 @@ def interactive_bash(env, roots):
         config["process"]["env"].append("PS1=% ")
     if env.on_host:
         return
-    bundle = env.bundle(["/bin/bash", "--norc", "-i"], roots.debian, edit=edit)
-    term = Terminal(env.runsc_argv("run", "--bundle", bundle, env.new_id()))
+    top = merged(env)
+    bundle = env.bundle(["/bin/bash", "--norc", "-i"], top + "/m", edit=edit)
+    term = Terminal(over(top, roots.debian, env.runsc_argv("run", "--bundle", bundle, env.new_id())))
     term.until("% ")
     term.say("echo $((6*7)); tty\r")
     term.until("42")

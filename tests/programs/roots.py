@@ -55,19 +55,30 @@ def run_script(env, root, script, timeout, shell="/bin/bash", stdin=None, edit=N
     """Runs a shell script over the root: in the sandbox, or (to check the check) on this kernel."""
     if env.on_host:
         return host_script(env, root, script, timeout, shell, stdin)
-    bundle = env.bundle([shell, "-c", script], root, edit=edit, cwd="/tmp")
-    return env.runsc("run", "--bundle", bundle, env.new_id("p"), flags=env.flags, timeout=timeout,
-                     stdin=stdin)
+    top = merged(env)
+    bundle = env.bundle([shell, "-c", script], top + "/m", edit=edit, cwd="/tmp")
+    argv = env.runsc_argv("run", "--bundle", bundle, env.new_id("p"), flags=env.flags)
+    return sandbox.run(over(top, root, argv), timeout=timeout, stdin=stdin)
 
 
-def host_script(env, root, script, timeout, shell, stdin):
-    """The same over a throw-away overlay of the root, in namespaces of its own."""
-    top = env.dir + "/host"
+def merged(env):
+    """A directory below whose `m` a root is seen by what runs by `over`."""
+    top = env.dir + "/merged"
     os.makedirs(top, exist_ok=True)
+    return top
+
+
+def over(top, root, argv):
+    """The command argv with a throw-away overlay of root at TOP/m, as the storage of engines has it."""
     prepare_root = ("mount -t tmpfs tmpfs {0} && mkdir {0}/u {0}/w {0}/m && "
                     "mount -t overlay overlay -o lowerdir={1},upperdir={0}/u,workdir={0}/w {0}/m && "
                     "exec \"$@\"").format(top, root)
-    argv = ["unshare", "-m", "sh", "-c", prepare_root, "sh", env.out + "/tests/hostbox", top + "/m", "--",
-            shell, "-c", "cd /tmp; " + script]
+    return ["unshare", "-m", "sh", "-c", prepare_root, "sh", *argv]
+
+
+def host_script(env, root, script, timeout, shell, stdin):
+    """The same on this kernel, in namespaces of its own."""
+    top = merged(env)
+    argv = over(top, root, [env.out + "/tests/hostbox", top + "/m", "--", shell, "-c", "cd /tmp; " + script])
     environ = {"PATH": sandbox.PATH, "HOME": "/root", "TERM": "xterm", "LC_ALL": "C.UTF-8"}
     return sandbox.run(argv, timeout, stdin=stdin, env=environ)

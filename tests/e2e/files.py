@@ -1,0 +1,238 @@
+"""Files: what the guest writes is what the host sees, and the other way round."""
+import os
+import shutil
+import socket
+import stat
+import subprocess
+
+from cases import expect
+from e2e import registry
+
+case = registry.case
+
+NAME_255 = "n" * 255
+
+
+class Look:
+    """The guest program look.c over a root, in the foreground: `say` sends a command and returns the answer."""
+
+    def __init__(self, env, root, flags=(), edit=None):
+        shutil.copy(env.out + "/tests/e2e/look", root + "/bin/look")
+        self.id = env.new_id("look")
+        bundle = env.bundle(["/bin/look"], root, edit=edit)
+        self.process = subprocess.Popen(env.runsc_argv("run", "--bundle", bundle, self.id, flags=flags), text=True,
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def say(self, command):
+        self.process.stdin.write(command + "\n")
+        self.process.stdin.flush()
+        return self.process.stdout.readline().rstrip("\n")
+
+    def do(self, *commands):
+        """Commands that must succeed without an answer."""
+        for command in commands:
+            answer = self.say(command)
+            assert answer == "", "%s: %s" % (command, answer)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.stdin.close()
+        status = self.process.wait(20)
+        self.process.stdout.close()
+        assert status == 0, status
+
+
+def tree(top):
+    """What matters of each file below top: by path, without the times of directories."""
+    rows = {}
+    for directory, dirs, files in os.walk(top):
+        for name in dirs + files:
+            path = os.path.join(directory, name)
+            st = os.lstat(path)
+            rows[os.path.relpath(path, top)] = (
+                stat.filemode(st.st_mode), st.st_uid, st.st_gid, st.st_nlink if not stat.S_ISDIR(st.st_mode) else 0,
+                st.st_size if stat.S_ISREG(st.st_mode) else 0)
+    return rows
+
+
+WRITER = r"""
+set -e
+mkdir -p made/deep/er
+echo hello >made/plain
+echo x >>made/plain
+chmod 4750 made/plain
+chown 12345:54321 made/plain
+chmod 4750 made/plain
+touch -d '2001-02-03 04:05:06' made/plain
+ln made/plain made/deep/hard
+ln -s ../plain made/deep/soft
+ln -s dangling made/dangling
+chown -h 7:8 made/dangling
+mkfifo -m 640 made/fifo
+truncate -s 100M made/sparse
+echo end >>made/sparse
+mkdir -m 1777 made/sticky
+mkdir -m 2755 made/setgid
+chown 0:99 made/setgid
+chmod 2755 made/setgid
+touch made/setgid/inherits
+echo gone >made/gone
+rm made/gone
+echo moved >made/old
+mv made/old made/deep/er/new
+rm etc/hosts
+echo other >etc/hostname
+"""
+
+
+@case()
+def writes_reach_the_root(env, root):
+    """Owner, mode, times, links, sparse sizes, names: all as the guest made them, after its end."""
+    script = WRITER + "echo odd >\"made/$(printf 'o\\001d\\377 d')\"\necho long >made/%s\n" % NAME_255
+    bundle = env.bundle("cd /; " + script, root)
+    expect(env.runsc("run", "--bundle", bundle, env.new_id()), 0, "")
+    made = root + "/made"
+    found = {path: row for path, row in tree(made).items()}
+    odd = os.fsdecode(b"o\x01d\xff d")
+    assert found == {
+        "plain": ("-rwsr-x---", 12345, 54321, 2, 8), "deep": ("drwxr-xr-x", 0, 0, 0, 0),
+        "deep/hard": ("-rwsr-x---", 12345, 54321, 2, 8), "deep/soft": ("lrwxrwxrwx", 0, 0, 1, 0),
+        "deep/er": ("drwxr-xr-x", 0, 0, 0, 0), "deep/er/new": ("-rw-r--r--", 0, 0, 1, 6),
+        "dangling": ("lrwxrwxrwx", 7, 8, 1, 0), "fifo": ("prw-r-----", 0, 0, 1, 0),
+        "sparse": ("-rw-r--r--", 0, 0, 1, (100 << 20) + 4), "sticky": ("drwxrwxrwt", 0, 0, 0, 0),
+        "setgid": ("drwxr-sr-x", 0, 99, 0, 0), "setgid/inherits": ("-rw-r--r--", 0, 99, 1, 0),
+        odd: ("-rw-r--r--", 0, 0, 1, 4), NAME_255: ("-rw-r--r--", 0, 0, 1, 5)}, found
+    assert os.stat(made + "/plain").st_ino == os.stat(made + "/deep/hard").st_ino
+    assert os.stat(made + "/plain").st_mtime == 981173106, os.stat(made + "/plain")
+    assert os.readlink(made + "/deep/soft") == "../plain"
+    assert os.stat(made + "/sparse").st_blocks * 512 < 1 << 20
+    with open(made + "/plain") as f:
+        assert f.read() == "hello\nx\n"
+    assert not os.path.exists(root + "/etc/hosts")
+    with open(root + "/etc/hostname") as f:
+        assert f.read() == "other\n"
+
+
+@case()
+def writes_stay_in_the_overlay(env, root):
+    before = tree(root)
+    for choice in ("root:memory", "root:self", "all:memory", "root:dir=/tmp", "root:memory,size=256m"):
+        bundle = env.bundle("cd /; " + WRITER + "test ! -e etc/hosts; cat etc/hostname", root)
+        expect(env.runsc("run", "--bundle", bundle, env.new_id(), flags=["--overlay2", choice]), 0, "other\n")
+        after = tree(root)
+        assert after == before, (choice, set(before.items()) ^ set(after.items()))
+
+
+@case()
+def overlay_choices(env, root):
+    bundle = env.bundle(["true"], root)
+    for choice in ("root", "root:", "memory", "root:disk", "root:dir=relative", "none:memory", "root:memory,size=x",
+                   "root:memory,speed=9"):
+        result = env.runsc("run", "--bundle", bundle, env.new_id(), flags=["--overlay2", choice])
+        assert result.status == 1 and "--overlay2" in result.err, result
+
+
+@case()
+def overlay_size_is_kept(env, root):
+    bundle = env.bundle("dd if=/dev/zero of=/big bs=64k count=64 2>&1; ls -l /big | awk '{print $5}'", root)
+    result = expect(env.runsc("run", "--bundle", bundle, env.new_id(), flags=["--overlay2", "root:memory,size=1m"]), 0,
+                    has="No space left on device")
+    assert int(result.out.split()[-1]) <= 1 << 20, result
+
+
+@case()
+def do_leaves_the_host_alone(env, root):
+    name = env.dir + "/from-do"
+    expect(env.runsc("do", "--root", root, "--", "/bin/sh", "-c", "echo x >/from-do && cat /from-do"), 0, "x\n")
+    expect(env.runsc("do", "--", "/bin/sh", "-c", "echo x >%s && cat %s" % (name, name)), 0, "x\n")
+    assert not os.path.exists(name) and not os.path.exists(root + "/from-do")
+
+
+@case()
+def special_files_and_attributes(env, root):
+    """Extended attributes, capabilities of files, sockets, files without a name, both ways."""
+    os.mkfifo(root + "/fifo")
+    os.mknod(root + "/null", stat.S_IFCHR, os.makedev(1, 3))
+    os.chmod(root + "/null", 0o666)
+    os.mknod(root + "/disk", stat.S_IFBLK, os.makedev(254, 0))
+    os.chmod(root + "/disk", 0o660)
+    os.chown(root + "/disk", 4000000000, 3999999999)
+    with socket.socket(socket.AF_UNIX) as s:
+        s.bind(root + "/socket")
+    with open(root + "/host", "w") as f:
+        f.write("from the host")
+    os.setxattr(root + "/host", "user.of", b"host")
+    capability = bytes.fromhex("0100000200200000000000000000000000000000")
+    os.setxattr(root + "/host", "security.capability", capability)
+    with Look(env, root) as look:
+        assert look.say("stat /null").startswith("2 666 0 0 0 1 "), look.say("stat /null")
+        assert look.say("stat /disk").startswith("6 660 4000000000 3999999999 0 1 "), look.say("stat /disk")
+        assert look.say("stat /fifo").startswith("1 ") and look.say("stat /socket").startswith("14 ")
+        assert look.say("getxattr /host user.of") == "host"
+        assert look.say("getxattr /host security.capability").encode()[:1] == b"\x01"
+        look.do("open 1 /plain wc", "write 1 0 text", "setxattr /plain user.mine abc", "setxattr / user.root r",
+                "open 2 / wT", "write 2 0 unnamed", "linkat 2 /named", "mknod /made-fifo p", "mknod /made-socket s")
+        # Still open, and seen at once.
+        with open(root + "/plain") as f:
+            assert f.read() == "text"
+        look.do("map 1 4096", "poke 1 0 TE")
+        with open(root + "/plain") as f:
+            assert f.read() == "TExt"
+    assert os.getxattr(root + "/plain", "user.mine") == b"abc"
+    assert os.getxattr(root, "user.root") == b"r"
+    assert os.getxattr(root + "/host", "security.capability") == capability
+    with open(root + "/named") as f:
+        assert f.read() == "unnamed"
+    assert stat.S_ISFIFO(os.stat(root + "/made-fifo").st_mode)
+    assert stat.S_ISSOCK(os.stat(root + "/made-socket").st_mode)
+
+
+@case()
+def places_of_mounts(env, root):
+    """Missing places are made as runc does, below a read-only root too, and never outside of the root."""
+    outside = env.dir + "/outside"
+    os.mkdir(outside)
+    os.symlink(outside, root + "/link")
+    os.symlink("/nowhere", root + "/dangling")
+    os.rmdir(root + "/proc")
+
+    def edit(config):
+        config["root"]["readonly"] = True
+        config["mounts"] += [
+            {"destination": "/new/dir", "type": "bind", "source": env.dir, "options": ["bind"]},
+            {"destination": "/tmp/in/tmpfs", "type": "bind", "source": env.dir, "options": ["bind"]},
+            {"destination": "/new//file", "type": "bind", "source": "/etc/hostname", "options": ["bind", "ro"]},
+            {"destination": "/usr/../up/dir", "type": "tmpfs", "source": "tmpfs"}]
+    bundle = env.bundle("ls -d /proc/self /new/dir/state /tmp/in/tmpfs/state /up/dir; cat /new/file; : >/x", root, edit=edit)
+    with open("/etc/hostname") as f:
+        name = f.read()
+    expect(env.runsc("run", "--bundle", bundle, env.new_id()), 1, has=name, err_has="Read-only file system")
+    assert os.listdir(root + "/new/dir") == [] and os.path.getsize(root + "/new/file") == 0
+    assert not os.path.exists(root + "/tmp/in") and os.path.isdir(root + "/up/dir")
+    for place in ("/link/dir", "/dangling/dir", "/../../dir"):
+        bundle = env.bundle("ls -d %s" % place, root, edit=lambda config, place=place: config["mounts"].append(
+            {"destination": place, "type": "tmpfs", "source": "tmpfs"}))
+        env.runsc("run", "--bundle", bundle, env.new_id())
+        assert os.listdir(outside) == [] and not os.path.exists("/nowhere"), place
+    assert not os.path.exists(env.dir + "/dir")
+    # An overlay takes them.
+    bundle = env.bundle("ls -d /over", root, edit=lambda config: config["mounts"].append(
+        {"destination": "/over", "type": "tmpfs", "source": "tmpfs"}))
+    expect(env.runsc("run", "--bundle", bundle, env.new_id(), flags=["--overlay2", "root:memory"]), 0, "/over\n")
+    assert not os.path.exists(root + "/over")
+
+
+@case()
+def deep_tree(env, root):
+    """A path almost as long as PATH_MAX allows."""
+    make = "cd /; mkdir top; cd top; i=0; while [ $i -lt 60 ]; do mkdir %s; cd %s; i=$((i+1)); done; echo end >f" % (
+        "d" * 60, "d" * 60)
+    bundle = env.bundle(make + "; cat f", root)
+    expect(env.runsc("run", "--bundle", bundle, env.new_id()), 0, "end\n")
+    depth = subprocess.run(["find", root + "/top", "-name", "f", "-printf", "%d"], capture_output=True, text=True)
+    assert depth.stdout == "61", depth
+    bundle = env.bundle("find /top -type d | wc -l; rm -rf /top; ls -d /top 2>&1", root)
+    expect(env.runsc("run", "--bundle", bundle, env.new_id()), 1, has="61\n")
+    assert not os.path.exists(root + "/top")

@@ -93,10 +93,10 @@ int face_enter(const struct gofer_options *opt, struct gofer_trees *trees, char 
 			log_debug("%s is not shown on the host: %s", opt->attach[i].at, strerror(errno));
 		release(&trees->shown[i]);
 	}
-	if (trees->proc >= 0) {
-		if (shown && attach_at(trees->proc, "/proc") < 0)
+	if (opt->proc_fd >= 0) {
+		if (shown && attach_at(opt->proc_fd, "/proc") < 0)
 			log_debug("the container's processes are not shown in its /proc: %s", strerror(errno));
-		release(&trees->proc);
+		close(opt->proc_fd);
 	}
 	return 0;
 }

@@ -76,27 +76,6 @@ int jail_empty_root(char *why, size_t why_size)
 	return jail_fail(why, why_size, "mount an empty root", "");
 }
 
-/* A detached, read-only /proc of another pid namespace, for whoever lists the container's processes; -1 with errno. */
-static int proc_of(int pid_ns_fd)
-{
-	int own = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC), fs, tree = -1;
-
-	/* fsopen takes the namespace that children would be born in */
-	if (own < 0 || setns(pid_ns_fd, CLONE_NEWPID) < 0)
-		return -1;
-	fs = (int)syscall(SYS_fsopen, "proc", FSOPEN_CLOEXEC);
-	if (fs >= 0 && syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) == 0)
-		tree = (int)syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC,
-				    MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
-					    MOUNT_ATTR_NOEXEC);
-	if (setns(own, CLONE_NEWPID) < 0)
-		log_error("cannot go back to the own pid namespace: %s", strerror(errno));
-	close(fs);
-	close(own);
-	close(pid_ns_fd);
-	return tree;
-}
-
 int trees_clone(const struct gofer_options *opt, struct gofer_trees *trees, char *why, size_t why_size)
 {
 	for (unsigned int i = 0; i < ARRAY_COUNT(trees->served); i++)
@@ -119,9 +98,6 @@ int trees_clone(const struct gofer_options *opt, struct gofer_trees *trees, char
 		if (trees->shown[i] < 0)
 			return trees->shown[i];
 	}
-	trees->proc = opt->pid_ns_fd >= 0 ? proc_of(opt->pid_ns_fd) : -1;
-	if (opt->pid_ns_fd >= 0 && trees->proc < 0)
-		log_debug("no /proc of the container: %s", strerror(errno));
 	return 0;
 }
 

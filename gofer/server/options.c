@@ -62,8 +62,8 @@ static bool parse_one(struct gofer_options *o, const char *name, char *value)
 		o->status_fd = n;
 	else if (strcmp(name, "--exit-fd") == 0)
 		o->exit_fd = n;
-	else if (strcmp(name, "--pid-ns-fd") == 0)
-		o->pid_ns_fd = n;
+	else if (strcmp(name, "--proc-fd") == 0)
+		o->proc_fd = n;
 	else if (strcmp(name, "--log-level") == 0 && n <= LOG_DEBUG)
 		o->log_level = (enum log_level)n;
 	else
@@ -75,7 +75,7 @@ int options_parse(int argc, char **argv, struct gofer_options *ret_options, char
 		  size_t why_size)
 {
 	struct gofer_options o = {
-		.log_fd = -1, .ready_fd = -1, .status_fd = -1, .exit_fd = -1, .pid_ns_fd = -1,
+		.log_fd = -1, .ready_fd = -1, .status_fd = -1, .exit_fd = -1, .proc_fd = -1,
 		.log_level = LOG_WARN, .log_format = LOG_TEXT
 	};
 

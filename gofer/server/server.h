@@ -18,7 +18,7 @@ struct gofer_options {
 	int log_fd, ready_fd;
 	int status_fd; /* the sentry's word on how the container's init ended; -1: none will come */
 	int exit_fd;   /* takes that word; -1: nobody wants it */
-	int pid_ns_fd; /* the pid namespace that the shown /proc is of; -1: none is shown */
+	int proc_fd; /* a detached mount to show as the container's /proc, or -1 */
 	enum log_format log_format;
 	enum log_level log_level;
 	bool host_uds;
@@ -37,7 +37,6 @@ NODISCARD int options_parse(int argc, char **argv, struct gofer_options *ret_opt
 struct gofer_trees {
 	int served[GOFER_ATTACH_MAX];
 	int shown[GOFER_ATTACH_MAX];
-	int proc; /* the container's processes */
 };
 
 /*

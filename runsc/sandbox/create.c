@@ -242,19 +242,10 @@ static const char *network_path(const struct creation *cr)
 		       NULL;
 }
 
-/* The pid namespace of a process; -1 with errno. */
-static int open_pid_ns(pid_t pid)
-{
-	char path[64];
-
-	snprintf(path, sizeof(path), "/proc/%d/ns/pid", (int)pid);
-	return open(path, O_RDONLY | O_CLOEXEC);
-}
-
 static int run_gofer(struct creation *cr, const char *path, const struct gofer_pipes *p, struct error *err)
 {
 	AUTO(fd_close) int log_fd = helper_log(cr, "gofer");
-	AUTO(fd_close) int pid_ns = -1;
+	AUTO(fd_close) int proc_fd = -1;
 	int fds[MAX_BINDS + 8] = { p->ready, p->status, p->exit }, ret;
 	struct spawn_args args = { .path = path, .fds = fds, .fd_count = 3, .stderr_fd = log_fd,
 				   .ready_fd = p->ready, .new_user = cr->config->rootless };
@@ -266,7 +257,7 @@ static int run_gofer(struct creation *cr, const char *path, const struct gofer_p
 	} else {
 		args.net_path = network_path(cr);
 		args.beside = own_network(cr) && !args.net_path ? &cr->live->sentry : NULL;
-		pid_ns = open_pid_ns(cr->live->sentry.pid);
+		proc_fd = spawn_open_proc(&cr->live->sentry);
 	}
 	if (log_fd >= 0)
 		fds[args.fd_count++] = log_fd;
@@ -274,9 +265,9 @@ static int run_gofer(struct creation *cr, const char *path, const struct gofer_p
 	add_number(&args.argv, "--ready-fd", p->ready);
 	add_number(&args.argv, "--status-fd", p->status);
 	add_number(&args.argv, "--exit-fd", p->exit);
-	if (pid_ns >= 0) {
-		add_number(&args.argv, "--pid-ns-fd", pid_ns);
-		fds[args.fd_count++] = pid_ns;
+	if (proc_fd >= 0) {
+		add_number(&args.argv, "--proc-fd", proc_fd);
+		fds[args.fd_count++] = proc_fd;
 	}
 	add_log_args(cr, &args.argv, log_fd);
 	if (strcmp(cr->config->host_uds, "none") != 0)

@@ -5,6 +5,7 @@
 #include <grp.h>
 #include <linux/capability.h>
 #include <linux/close_range.h>
+#include <linux/mount.h>
 #include <linux/sched.h>
 #include <net/if.h>
 #include <poll.h>
@@ -369,6 +370,40 @@ int spawn_wait_ready(struct helper *const *helpers, const char *const *names, si
 		}
 	}
 	return 0;
+}
+
+/* In a child that shares memory and descriptors with the caller, born in the pid namespace to be shown. */
+static int mount_proc(void *ret_tree)
+{
+	int fs = (int)syscall(SYS_fsopen, "proc", FSOPEN_CLOEXEC), *tree = ret_tree;
+
+	if (fs >= 0 && syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) == 0)
+		*tree = (int)syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC,
+				     MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
+					     MOUNT_ATTR_NOEXEC);
+	fd_close(fs);
+	return 0;
+}
+
+int spawn_open_proc(const struct helper *helper)
+{
+	AUTO(fd_close) int own = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC);
+	_Alignas(16) char stack[16384];
+	int tree = -1;
+	pid_t child;
+
+	if (own < 0 || setns(helper->pid_fd, CLONE_NEWPID) < 0) {
+		log_debug("cannot look at the sentry's pid namespace: %s", strerror(errno));
+		return -1;
+	}
+	child = clone(mount_proc, stack + sizeof(stack), CLONE_VM | CLONE_VFORK | CLONE_FILES | SIGCHLD, &tree);
+	if (child > 0)
+		wait_child(child);
+	if (tree < 0)
+		log_debug("cannot make a /proc for the host");
+	if (setns(own, CLONE_NEWPID) < 0)
+		log_warn("cannot go back to the own pid namespace: %s", strerror(errno));
+	return tree;
 }
 
 void helper_kill(struct helper *helper)

@@ -53,6 +53,11 @@ int spawn_helper(const struct spawn_args *args, struct helper *helper, struct er
  */
 int spawn_wait_ready(struct helper *const *helpers, const char *const *names, size_t count,
 		     int timeout_ms, struct error *err);
+/*
+ * /proc of the helper's pid namespace as a detached, read-only mount; -1 where the host does not let us. Not
+ * while the caller has threads.
+ */
+int spawn_open_proc(const struct helper *helper);
 /* SIGKILL, and reaps it. */
 void helper_kill(struct helper *helper);
 /* Brings the loopback device of the calling thread's network namespace up; negative errno. */

@@ -184,10 +184,16 @@ def named_platform_says_why(env, root):
     expect(sandbox.run([*without, *runsc, "auto", "run", "--bundle", bundle, env.new_id()]))
 
 
+def sentry_of(env, cid):
+    with open(os.path.join(env.state, cid, "state.json")) as f:
+        return json.load(f)["sentry"]["pid"]
+
+
 @case()
 def sentry_has_nothing_on_the_host(env, root):
     """Privileges of a running sentry, read back from the host: nobody, no capability, filter, own namespaces."""
-    cid, pid = created(env, root)
+    cid, _ = created(env, root)
+    pid = sentry_of(env, cid)
     with open("/proc/%d/status" % pid) as f:
         status = dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
     if os.geteuid() == 0:
@@ -203,7 +209,7 @@ def sentry_has_nothing_on_the_host(env, root):
 
 
 def status_fields(pid):
-    with open("/proc/%d/status" % pid) as f:
+    with open("/proc/%s/status" % pid) as f:
         return dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
 
 
@@ -214,7 +220,8 @@ def sentry_and_gofer_have_shed_privileges(env, root):
     def edit(config):
         config["mounts"].append({"destination": "/data", "type": "bind", "source": env.dir,
                                  "options": ["rbind", "ro"]})
-    cid, pid = created(env, root, edit=edit)
+    cid, face = created(env, root, edit=edit)
+    pid = sentry_of(env, cid)
     sentry = status_fields(pid)
     assert sentry["CapEff"].strip("0") == "" and sentry["CapPrm"].strip("0") == "", sentry["CapEff"]
     assert sentry["CapBnd"].strip("0") == "" or sentry["NoNewPrivs"] == "1", sentry
@@ -225,8 +232,21 @@ def sentry_and_gofer_have_shed_privileges(env, root):
     assert os.listdir("/proc/%d/root" % pid) == [], "the sentry sees files"
     gofers = [p for p, command in env.processes() if "runsc-gofer" in command]
     assert gofers, env.processes()
-    for gofer in map(status_fields, gofers):
-        assert gofer["NoNewPrivs"] == "1" and gofer["Seccomp"] == "2", gofer
+    assert face in gofers, (face, gofers)
+    for gofer in gofers:
+        threads = os.listdir("/proc/%d/task" % gofer)
+        assert len(threads) == 2, threads
+        for tid in threads:
+            fields = status_fields("%d/task/%s" % (gofer, tid))
+            assert fields["NoNewPrivs"] == "1" and fields["Seccomp"] == "2", fields
+            assert int(fields["CapBnd"], 16) == 0, fields
+            serves = int(tid) != gofer
+            assert (int(fields["CapEff"], 16) != 0) == serves, (tid, fields["CapEff"])
+            if serves:
+                assert set(os.listdir("/proc/%d/task/%s/root" % (gofer, tid))) == {"0", "1"}
+    with open("/proc/%d/root/proc/1/comm" % face) as f:
+        assert f.read() == "runsc-sentry\n"
+    assert "data" in os.listdir("/proc/%d/root" % face) and os.listdir("/proc/%d/root/data" % face)
     expect(env.runsc("delete", "--force", cid))
 
 
@@ -235,7 +255,7 @@ def debug_says_what_the_sandbox_refused(env, root):
     """A limit of the container: the errno that the program got has its reason in `debug --stacks`."""
     def edit(config):
         config["linux"]["resources"] = {"pids": {"limit": 4}}
-    cid, _ = created(env, root, ["sh", "-c", "for i in 1 2 3 4 5 6; do sleep 20 & done; sleep 20"], edit=edit)
+    cid, _ = created(env, root, ["sh", "-c", "(for i in 1 2 3 4 5 6; do sleep 20 & done); sleep 20"], edit=edit)
     expect(env.runsc("start", cid))
     until(lambda: "raise linux.resources.pids.limit" in env.runsc("debug", "--stacks", cid).out)
     expect(env.runsc("delete", "--force", cid))

@@ -107,5 +107,9 @@ lint:
 bench: all $(BENCH_BIN)
 	@tests/bench/bench --out $(OUT) $(PEERS:%=--peer %) $(PLATFORM:%=--platform %)
 
-.PHONY: fuzz-bins fuzz-link deps run tests unit-tests check check-built lint bench
+# The OCI validation suite: SUITE=DIR is a checkout of opencontainers/runtime-tools, PEERS="runc crun" run beside.
+check-oci: all
+	@tests/oci/run --out $(OUT) --suite "$(SUITE)" $(PEERS:%=--peer %)
+
+.PHONY: fuzz-bins fuzz-link deps run tests unit-tests check check-built check-oci lint bench
 -include $(shell find $(T)/obj -name '*.d' 2>/dev/null)

@@ -291,8 +291,7 @@ static void parse_memory(struct document *doc, const struct node *node, struct o
 	node_int(doc, node, "reservation", -1, INT64_MAX, &ret->memory_reservation);
 	node_int(doc, node, "swap", -1, INT64_MAX, &ret->memory_swap);
 	node_int(doc, node, "kernelTCP", -1, INT64_MAX, &ret->memory_kernel_tcp);
-	/* Docker sends -1 for none */
-	node_int(doc, node, "swappiness", -1, 100, &ret->memory_swappiness);
+	node_int(doc, node, "swappiness", 0, 100, &ret->memory_swappiness);
 	ret->memory_disable_oom_killer = node_bool(doc, node, "disableOOMKiller", false);
 	ret->memory_check = node_bool(doc, node, "checkBeforeUpdate", false);
 }

@@ -1,511 +1,585 @@
+/* Making, joining and limiting a cgroup by the file system. */
 #include "runsc/cgroup/cgroup.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
-#include <poll.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "platform/base/log.h"
+#include "runsc/cgroup/cgroup_priv.h"
 
-#define MAX_HIERARCHIES 32
-#define REMOVE_MS 2000
+#define MAKE_TRIES 5
+#define PROCS_MAX (1u << 20)
 
-struct hierarchy {
-	char *mount;	   /* where it is mounted */
-	char *controllers; /* version 1: "cpu,cpuacct"; NULL for version 2 */
-	char *own;	   /* path of this process in it */
-};
-
-struct hierarchies {
-	struct hierarchy v[MAX_HIERARCHIES];
-	size_t count;
-};
-
-static void hierarchies_fini(struct hierarchies *list)
+void cgroup_fini(struct cgroup *cg)
 {
-	for (size_t i = 0; i < list->count; i++) {
-		free(list->v[i].mount);
-		free(list->v[i].controllers);
-		free(list->v[i].own);
+	for (size_t i = 0; i < cg->count; i++) {
+		free(cg->v[i].path);
+		free(cg->v[i].controllers);
 	}
-	list->count = 0;
+	free(cg->v);
+	*cg = (struct cgroup){ 0 };
 }
 
-static bool has_word(const char *list, const char *word)
+static struct cgroup_dir *add_dir(struct cgroup *cg, const char *path, const char *controllers, bool leaf)
 {
-	size_t len = strlen(word);
+	struct cgroup_dir *dir;
 
-	for (const char *p = list; p && *p; p = strchr(p, ',')) {
-		p += *p == ',';
-		if (!strncmp(p, word, len) && (!p[len] || p[len] == ','))
-			return true;
-	}
-	return false;
+	cg->v = xrealloc(cg->v, cg->count + 1, sizeof(*cg->v));
+	dir = &cg->v[cg->count++];
+	*dir = (struct cgroup_dir){ .path = xstrdup(path),
+				    .controllers = controllers ? xstrdup(controllers) : NULL,
+				    .leaf = leaf };
+	return dir;
 }
 
-/* This process's path in the hierarchy, of /proc/self/cgroup: "5:cpu,cpuacct:/x", "0::/y". */
-static char *own_path(const char *proc_cgroup, const char *controllers)
+/* "/a/../b//c/" to "/b/c", by the text alone; "" for the root. */
+static char *clean_path(const char *path)
 {
-	AUTO(mem_free) char *copy = xstrdup(proc_cgroup);
-	char *save = NULL;
+	AUTO(mem_free) char *copy = xstrdup(path);
+	char *out = xcalloc(strlen(path) + 2, 1), *end = out, *save = NULL;
 
-	for (char *line = strtok_r(copy, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
-		char *names = strchr(line, ':'), *path = names ? strchr(names + 1, ':') : NULL;
-
-		if (!path)
-			continue;
-		*path++ = 0;
-		names++;
-		if (controllers ? (*names && has_word(controllers, names)) || !strcmp(controllers, names) :
-				  !*names)
-			return xstrdup(path);
-		/* mount options may name the joined controllers in another order */
-		if (controllers && *names && has_word(names, controllers))
-			return xstrdup(path);
-	}
-	return xstrdup("/");
-}
-
-/* The controllers among the super block options: "rw,cpu,cpuacct" without rw. */
-static char *controllers_of(const char *options)
-{
-	AUTO(mem_free) char *copy = xstrdup(options);
-	char *save = NULL, *out = xstrdup("");
-
-	for (char *word = strtok_r(copy, ",", &save); word; word = strtok_r(NULL, ",", &save)) {
-		char *longer;
-
-		if (!strcmp(word, "rw") || !strcmp(word, "ro") || !strcmp(word, "xattr") ||
-		    !strcmp(word, "clone_children") || !strncmp(word, "release_agent", 13) ||
-		    !strncmp(word, "cpuset_", 7) || !strcmp(word, "noprefix"))
-			continue;
-		longer = xasprintf("%s%s%s", out, *out ? "," : "", word);
-		free(out);
-		out = longer;
+	for (char *name = strtok_r(copy, "/", &save); name; name = strtok_r(NULL, "/", &save)) {
+		if (!strcmp(name, ".."))
+			end = strrchr(out, '/') ? strrchr(out, '/') : out;
+		else if (strcmp(name, ".") != 0)
+			end += sprintf(end, "/%s", name);
+		*end = 0;
 	}
 	return out;
 }
 
-/* Reads /proc/self/mountinfo: "... ROOT MOUNT OPTIONS ... - TYPE SOURCE SUPER". */
-static void find_hierarchies(struct hierarchies *list)
+/* Adds mount/path and those of its parents that are missing. */
+static void plan_hierarchy(const struct hierarchy *h, const char *path, struct cgroup *cg)
 {
-	AUTO(mem_free) char *mounts = read_file_at(AT_FDCWD, "/proc/self/mountinfo", 16u << 20, NULL);
-	AUTO(mem_free) char *own = read_file_at(AT_FDCWD, "/proc/self/cgroup", 1u << 20, NULL);
-	char *save = NULL;
+	AUTO(mem_free) char *dir = xasprintf("%s%s", h->mount, path);
+	size_t mount_len = strlen(h->mount);
+	bool missing = false;
 
-	list->count = 0;
-	for (char *line = mounts && own ? strtok_r(mounts, "\n", &save) : NULL; line;
-	     line = strtok_r(NULL, "\n", &save)) {
-		char mount[1024], type[32], super[1024];
-		const char *dash = strstr(line, " - ");
-		struct hierarchy *h = &list->v[list->count];
-		bool v2;
+	for (char *slash = dir + mount_len; *slash;) {
+		char was;
 
-		if (!dash || list->count == MAX_HIERARCHIES || !strstr(dash, " cgroup") ||
-		    sscanf(dash, " - %31s %*s %1023s", type, super) != 2 ||
-		    sscanf(line, "%*s %*s %*s %*s %1023s", mount) != 1)
+		slash += 1 + strcspn(slash + 1, "/");
+		was = *slash;
+		*slash = 0;
+		missing = missing || access(dir, F_OK) < 0;
+		if (missing || !was)
+			add_dir(cg, dir, h->controllers, !was)->made = missing;
+		*slash = was;
+	}
+}
+
+int cgroup_plan(const char *path, const char *id, struct cgroup *ret, struct error *err)
+{
+	struct hierarchies list;
+	bool absolute = path && path[0] == '/';
+	AUTO(mem_free) char *clean = clean_path(path && *path ? path : id);
+
+	*ret = (struct cgroup){ 0 };
+	if (strlen(clean) >= PATH_MAX / 2)
+		return error_set(err, "linux.cgroupsPath is too long");
+	/* the root of the hierarchies is nobody's own */
+	if (!*clean)
+		return 0;
+	hierarchies_find(&list);
+	for (size_t i = 0; i < list.count; i++) {
+		const struct hierarchy *h = &list.v[i];
+		AUTO(mem_free) char *own = clean_path(h->own);
+		AUTO(mem_free) char *full = NULL;
+
+		if (!h->controllers && list.count == 1 && strrchr(own, '/'))
+			*strrchr(own, '/') = 0;
+		full = xasprintf("%s%s", absolute ? "" : own, clean);
+		plan_hierarchy(h, full, ret);
+	}
+	hierarchies_fini(&list);
+	return 0;
+}
+
+const struct cgroup_dir *cgroup_find(const struct cgroup *cg, const char *controller)
+{
+	const struct cgroup_dir *unified = NULL;
+
+	for (size_t i = 0; i < cg->count; i++) {
+		const struct cgroup_dir *dir = &cg->v[i];
+
+		if (!dir->leaf)
 			continue;
-		v2 = !strcmp(type, "cgroup2");
-		if (!v2 && strcmp(type, "cgroup") != 0)
-			continue;
-		h->mount = xstrdup(mount);
-		h->controllers = v2 ? NULL : controllers_of(super);
-		h->own = own_path(own, h->controllers);
-		list->count++;
+		if (!dir->controllers)
+			unified = dir;
+		else if (controllers_have(dir->controllers, controller))
+			return dir;
 	}
+	return unified;
 }
 
-/* slice:prefix:name to the directory that systemd would use. */
-static char *systemd_path(const char *path)
+/* The directory of version 2; *ret_alone: there is none of version 1 with a controller beside it. */
+static const struct cgroup_dir *find_unified(const struct cgroup *cg, bool *ret_alone)
 {
-	AUTO(mem_free) char *slice = xstrdup(path);
-	char *prefix = strchr(slice, ':'), *name, *out = xstrdup("");
+	const struct cgroup_dir *unified = NULL;
 
-	if (!prefix)
-		return out;
-	*prefix++ = 0;
-	name = strchr(prefix, ':');
-	if (!name)
-		return out;
-	*name++ = 0;
-	/* a-b-c.slice lives in a.slice/a-b.slice */
-	for (char *p = slice; (p = strpbrk(p, "-.")) && *p == '-'; p++) {
-		char *longer = xasprintf("%s/%.*s.slice", out, (int)(p - slice), slice);
-
-		free(out);
-		out = longer;
+	*ret_alone = true;
+	for (size_t i = 0; i < cg->count; i++) {
+		if (cg->v[i].leaf && !cg->v[i].controllers)
+			unified = &cg->v[i];
+		if (cg->v[i].controllers && strncmp(cg->v[i].controllers, "name=", 5) != 0)
+			*ret_alone = false;
 	}
-	{
-		char *longer = xasprintf("%s/%s/%s%s%s.scope", out, *slice ? slice : "system.slice", prefix,
-					 *prefix ? "-" : "", name);
-
-		free(out);
-		out = longer;
-	}
-	return out;
-}
-
-static bool has_limits(const struct oci_resources *r)
-{
-	return r->memory_limit != OCI_UNSET || r->memory_reservation != OCI_UNSET ||
-	       r->memory_swap != OCI_UNSET || r->cpu_shares != OCI_UNSET || r->cpu_quota != OCI_UNSET ||
-	       r->cpu_period != OCI_UNSET || r->pids_limit != OCI_UNSET || r->cpuset_cpus ||
-	       r->cpuset_mems || r->unified.count;
-}
-
-static bool path_has_dotdot(const char *path)
-{
-	for (const char *p = path; (p = strstr(p, "..")); p += 2) {
-		if ((p == path || p[-1] == '/') && (!p[2] || p[2] == '/'))
-			return true;
-	}
-	return false;
+	return unified;
 }
 
 /* A new directory in a cpuset hierarchy has no cpus and takes no process: inherit the parent's. */
 static void inherit_cpuset(const char *dir)
 {
 	static const char *const files[] = { "cpuset.cpus", "cpuset.mems" };
+	AUTO(mem_free) char *parent = xstrdup(dir);
 
+	*strrchr(parent, '/') = 0;
 	for (size_t i = 0; i < ARRAY_COUNT(files); i++) {
 		AUTO(mem_free) char *file = xasprintf("%s/%s", dir, files[i]);
-		AUTO(mem_free) char *above = xasprintf("%s/../%s", dir, files[i]);
+		AUTO(mem_free) char *above = xasprintf("%s/%s", parent, files[i]);
 		AUTO(mem_free) char *value = read_file_at(AT_FDCWD, above, 65536, NULL);
 
-		if (value && *value && !access(file, W_OK))
+		/* a parent that somebody else made may have none either */
+		if (value && value[0] == '\n') {
+			free(value);
+			inherit_cpuset(parent);
+			value = read_file_at(AT_FDCWD, above, 65536, NULL);
+		}
+		if (value && value[0] != '\n')
 			write_string_at(AT_FDCWD, file, value);
 	}
 }
 
-/* Version 2: lets the children of dir have the controllers that dir has. False: not version 2. */
-static bool enable_controllers(const char *dir)
+/* Version 2: lets children of dir, and above them dir itself, have those of the wanted controllers that there are. */
+static void enable_controllers(const char *dir, const char *wanted)
 {
-	AUTO(mem_free) char *above = xasprintf("%s/..", dir);
 	AUTO(mem_free) char *from = xasprintf("%s/cgroup.controllers", dir);
 	AUTO(mem_free) char *to = xasprintf("%s/cgroup.subtree_control", dir);
-	AUTO(mem_free) char *names = read_file_at(AT_FDCWD, from, 4096, NULL);
+	AUTO(mem_free) char *names = NULL;
+	AUTO(mem_free) char *on = NULL;
+	AUTO(mem_free) char *parent = xstrdup(dir);
 	char *save = NULL;
 
-	if (!names)
-		return false;
-	if (strlen(above) < PATH_MAX)
-		enable_controllers(above);
+	if (access(from, F_OK) < 0 || !strrchr(parent, '/'))
+		return;
+	*strrchr(parent, '/') = 0;
+	enable_controllers(parent, wanted);
+	names = read_file_at(AT_FDCWD, from, 4096, NULL);
+	on = read_file_at(AT_FDCWD, to, 4096, NULL);
+	if (!names || !on)
+		return;
+	for (char *p = on; *p; p++)
+		*p = *p == ' ' || *p == '\n' ? ',' : *p;
+	/* one by one: some cannot be given away, such as cpu with realtime processes */
 	for (char *name = strtok_r(names, " \n", &save); name; name = strtok_r(NULL, " \n", &save)) {
 		AUTO(mem_free) char *word = xasprintf("+%s", name);
 
-		write_string_at(AT_FDCWD, to, word);
-	}
-	return true;
-}
-
-/* Adds base/path and those of its parents that are missing. */
-static void plan_hierarchy(const char *base, const char *path, struct strings *dirs)
-{
-	AUTO(mem_free) char *copy = xstrdup(path);
-	AUTO(mem_free) char *dir = xstrdup(base);
-	char *save = NULL;
-
-	for (char *name = strtok_r(copy, "/", &save); name; name = strtok_r(NULL, "/", &save)) {
-		char *deeper = xasprintf("%s/%s", dir, name);
-
-		free(dir);
-		dir = deeper;
-		if (!save[strspn(save, "/")] || access(dir, F_OK) < 0)
-			strings_add(dirs, dir);
+		if (!controllers_have(on, name) && (!wanted || controllers_have(wanted, name)))
+			write_string_at(AT_FDCWD, to, word);
 	}
 }
 
-int cgroup_plan(const char *cgroups_path, bool systemd_form, const char *id,
-		const struct oci_resources *resources, struct strings *ret_dirs, struct error *err)
+/* "hugetlb,memory": the controllers of version 2 that writes need. */
+static char *controllers_of_writes(const struct cgroup *cg, const struct cgroup_writes *w)
 {
-	AUTO(mem_free) char *path = NULL;
-	struct hierarchies list;
+	char *out = xstrdup("");
 
-	if (!cgroups_path)
-		cgroups_path = "";
-	if (!*cgroups_path && !has_limits(resources))
+	for (size_t i = 0; i < w->count; i++) {
+		const struct cgroup_dir *dir = cgroup_find(cg, w->v[i].controller);
+		char *longer;
+
+		if (w->v[i].optional || (dir && dir->controllers && !w->v[i].unified))
+			continue;
+		longer = xasprintf("%s,%s", out, controller_v2(w->v[i].controller));
+		free(out);
+		out = longer;
+	}
+	return out;
+}
+
+/* Both lists of writes; what version 1 has is not written in version 2. */
+static int list_writes(const struct cgroup *cg, const struct oci_resources *resources, bool devices,
+		       struct cgroup_writes *v1, struct cgroup_writes *v2, struct error *err)
+{
+	struct oci_resources r = *resources;
+	const struct cgroup_dir *memory = cgroup_find(cg, "memory");
+	bool alone;
+
+	if (writes_v1(resources, devices, v1, err))
+		return -1;
+	if (!find_unified(cg, &alone))
+		return resources->unified.count ? error_set(err, "cannot use unified on cgroup v1") : 0;
+	/* the two versions count swap differently */
+	if (memory->controllers)
+		r.memory_limit = r.memory_swap = r.memory_reservation = OCI_UNSET;
+	return writes_v2(&r, v2, err);
+}
+
+static int64_t read_number(const struct cgroup_dir *dir, const char *file)
+{
+	AUTO(mem_free) char *path = xasprintf("%s/%s", dir->path, file);
+	AUTO(mem_free) char *text = read_file_at(AT_FDCWD, path, 64, NULL);
+
+	return text ? strtoll(text, NULL, 10) : -1;
+}
+
+static int fail_write(const struct cgroup_dir *dir, const struct cgroup_write *row, int ret, struct error *err)
+{
+	if (ret == -ENOENT && row->unified)
+		return error_set(err, "unified resource \"%s\" can't be set: controller \"%s\" not available in %s",
+				 row->file, row->controller, dir->path);
+	if (ret == -ENOENT)
+		return error_set(err, "cannot set %s to %s: this host has no file of that name in %s", row->file,
+				 row->text, dir->path);
+	if (ret == -EBUSY && !strcmp(row->file, "memory.limit_in_bytes"))
+		return error_set(err,
+				 "unable to set memory limit to %s (current usage: %" PRId64 ", peak usage: %" PRId64
+				 ")",
+				 row->text, read_number(dir, "memory.usage_in_bytes"),
+				 read_number(dir, "memory.max_usage_in_bytes"));
+	return error_errno(err, -ret, "cannot write \"%s\" to %s/%s", row->text, dir->path, row->file);
+}
+
+/* A file that stays open while rows follow each other that go there. */
+struct open_file {
+	char *path;
+	int fd;
+};
+
+static void open_file_fini(struct open_file *file)
+{
+	free(file->path);
+	fd_close(file->fd);
+	*file = (struct open_file){ .fd = -1 };
+}
+
+static int write_file(struct open_file *file, const struct cgroup_dir *dir, const char *name, const char *text)
+{
+	AUTO(mem_free) char *path = xasprintf("%s/%s", dir->path, name);
+	size_t len = strlen(text);
+	ssize_t n;
+
+	if (!file->path || strcmp(file->path, path) != 0) {
+		open_file_fini(file);
+		file->fd = open(path, O_WRONLY | O_CLOEXEC);
+		if (file->fd < 0)
+			return -errno;
+		file->path = TAKE(path);
+	}
+	n = write(file->fd, text, len);
+	return n < 0 ? -errno : n == (ssize_t)len ? 0 : -EIO;
+}
+
+static int write_one(struct open_file *file, const struct cgroup_dir *dir, const struct cgroup_write *row)
+{
+	int ret = write_file(file, dir, row->file, row->text);
+
+	if (ret == -ENOENT && row->other_file)
+		ret = write_file(file, dir, row->other_file, row->other_text);
+	if (ret == -ENOENT && row->optional)
 		return 0;
-	if (path_has_dotdot(cgroups_path))
-		return error_set(err, "linux.cgroupsPath \"%s\" must not contain \"..\"", cgroups_path);
-	path = !*cgroups_path			       ? xasprintf("/runsc-%s", id) :
-	       systemd_form && strchr(cgroups_path, ':') ? systemd_path(cgroups_path) :
-							   xstrdup(cgroups_path);
-	find_hierarchies(&list);
-	for (size_t i = 0; i < list.count; i++) {
-		const struct hierarchy *h = &list.v[i];
-		AUTO(mem_free) char *base =
-			path[0] == '/' ? xstrdup(h->mount) : xasprintf("%s%s", h->mount, h->own);
+	/* nor may the rootless change the list of devices */
+	if ((ret == -EPERM || ret == -EACCES) && geteuid() && !strcmp(row->controller, "devices"))
+		return 0;
+	return ret;
+}
 
-		plan_hierarchy(base, path, ret_dirs);
+/* Where a row goes: version 1 rows to its controller, version 2 rows to where that is not; NULL: nowhere. */
+static const struct cgroup_dir *dir_of_row(const struct cgroup *cg, const struct cgroup_write *row, bool v1)
+{
+	const struct cgroup_dir *dir = cgroup_find(cg, row->controller);
+	bool alone;
+
+	if (row->unified)
+		return find_unified(cg, &alone);
+	return dir && !dir->controllers == !v1 ? dir : NULL;
+}
+
+/*
+ * Values that fit each other only when both are new (quota and period; memory, and memory with swap) are refused
+ * with EINVAL in one order or the other: those come once more at the end.
+ */
+static int write_all_rows(const struct cgroup *cg, const struct cgroup_writes *w, bool v1, struct error *err)
+{
+	bool again[ARRAY_COUNT(w->v)] = { false };
+	struct open_file file = { .fd = -1 };
+	int result = 0;
+
+	for (size_t turn = 0; turn < 2 * w->count && !result; turn++) {
+		size_t i = turn % w->count;
+		const struct cgroup_dir *dir = dir_of_row(cg, &w->v[i], v1);
+		int ret;
+
+		if (!dir || (turn >= w->count && !again[i]))
+			continue;
+		ret = write_one(&file, dir, &w->v[i]);
+		if (ret == -EINVAL && turn < w->count)
+			again[i] = true;
+		else if (ret)
+			result = fail_write(dir, &w->v[i], ret, err);
 	}
-	hierarchies_fini(&list);
+	open_file_fini(&file);
+	return result;
+}
+
+/* Of limits for controllers that this host lacks. */
+static int check_missing(const struct cgroup *cg, const struct cgroup_writes *v1, struct error *err)
+{
+	static const char *const only_v1[] = { "net_cls", "net_prio", "devices" };
+	bool alone;
+	const struct cgroup_dir *unified = find_unified(cg, &alone);
+
+	/* version 2 has no such limits, and runc says nothing */
+	if (unified && alone)
+		return 0;
+	for (size_t i = 0; i < v1->count; i++) {
+		const struct cgroup_write *row = &v1->v[i];
+		const struct cgroup_dir *dir = cgroup_find(cg, row->controller);
+		bool missing = !dir;
+
+		for (size_t j = 0; j < ARRAY_COUNT(only_v1); j++)
+			missing |= !strcmp(row->controller, only_v1[j]) && !dir->controllers;
+		if (missing && !row->optional)
+			return error_set(err, "cannot set %s limit: container could not join or create cgroup (%s)",
+					 row->controller, row->file);
+	}
 	return 0;
 }
 
-int cgroup_make(const struct strings *dirs, const struct oci_resources *resources, struct error *err)
+/* Version 2 lets a limit be below what is in use, and kills. */
+static int check_usage(const struct cgroup *cg, const struct oci_resources *resources, struct error *err)
 {
-	for (size_t i = 0; i < dirs->count; i++) {
-		AUTO(mem_free) char *parent = xstrdup(dirs->v[i]);
-		bool v2;
+	const struct cgroup_dir *dir = cgroup_find(cg, "memory");
+	int64_t usage;
 
+	if (!resources->memory_check || resources->memory_limit <= 0 || !dir || dir->controllers)
+		return 0;
+	usage = read_number(dir, "memory.current");
+	if (usage > resources->memory_limit)
+		return error_set(err, "rejecting memory limit %" PRId64 " because current usage %" PRId64
+				      " exceeds it",
+				 resources->memory_limit, usage);
+	return 0;
+}
+
+static int apply_writes(const struct cgroup *cg, const struct cgroup_writes *v1, const struct cgroup_writes *v2,
+			struct error *err)
+{
+	return check_missing(cg, v1, err) || write_all_rows(cg, v1, true, err) ||
+			       write_all_rows(cg, v2, false, err) ?
+		       -1 :
+		       0;
+}
+
+int cgroup_apply(const struct cgroup *cg, const struct oci_resources *resources, bool devices,
+		 struct error *err)
+{
+	struct arena arena = { 0 };
+	struct cgroup_writes v1 = { .arena = &arena }, v2 = { .arena = &arena };
+	int ret = list_writes(cg, resources, devices, &v1, &v2, err);
+
+	if (!ret)
+		ret = check_usage(cg, resources, err);
+	if (!ret)
+		ret = apply_writes(cg, &v1, &v2, err);
+	arena_fini(&arena);
+	return ret;
+}
+
+/* mkdir; a parent that another container's delete took away meanwhile is made again. */
+static int make_dir(struct cgroup_dir *dir)
+{
+	for (int i = 0; i < MAKE_TRIES; i++) {
+		AUTO(mem_free) char *parent = NULL;
+
+		if (!mkdir(dir->path, 0755)) {
+			dir->made = true;
+			return 0;
+		}
+		if (errno != ENOENT) {
+			dir->made = false;
+			return errno == EEXIST ? 0 : -errno;
+		}
+		parent = xstrdup(dir->path);
 		*strrchr(parent, '/') = 0;
-		v2 = enable_controllers(parent);
-		if (!mkdir(dirs->v[i], 0755) && !v2)
-			inherit_cpuset(dirs->v[i]);
-		else if (access(dirs->v[i], F_OK) < 0)
-			log_warn("cannot make the cgroup %s: %s", dirs->v[i], strerror(errno));
+		make_dirs(parent, 0755);
 	}
-	return cgroup_apply(dirs, resources, err);
+	return -ENOENT;
 }
 
-/* The list holds parents before children: whether entry i is the deepest of its hierarchy. */
-static bool is_leaf(const struct strings *dirs, size_t i)
+/* Somebody else's processes would be under the container's limits, and be killed with it. */
+static int check_empty(const struct cgroup_dir *dir, struct error *err)
 {
-	size_t len = strlen(dirs->v[i]);
+	AUTO(mem_free) char *path = xasprintf("%s/cgroup.procs", dir->path);
+	AUTO(mem_free) char *text = read_file_at(AT_FDCWD, path, PROCS_MAX, NULL);
 
-	return i + 1 >= dirs->count || strncmp(dirs->v[i + 1], dirs->v[i], len) != 0 ||
-	       dirs->v[i + 1][len] != '/';
+	return text && *text ? error_set(err, "container's cgroup is not empty: there are processes in %s",
+					 dir->path) :
+			       0;
 }
 
-int cgroup_join(const struct strings *dirs, pid_t pid, struct error *err)
+static bool may_be_missing(int ret)
+{
+	return ret == -EACCES || ret == -EPERM || ret == -EROFS;
+}
+
+static void drop_dir(struct cgroup *cg, size_t i)
+{
+	free(cg->v[i].path);
+	free(cg->v[i].controllers);
+	memmove(&cg->v[i], &cg->v[i + 1], (cg->count - i - 1) * sizeof(*cg->v));
+	cg->count--;
+}
+
+static int make_dirs_of(struct cgroup *cg, const char *wanted, bool optional, struct error *err)
+{
+	for (size_t i = 0; i < cg->count;) {
+		struct cgroup_dir *dir = &cg->v[i];
+		int ret;
+
+		if (!dir->controllers && (!wanted || *wanted)) {
+			AUTO(mem_free) char *parent = xstrdup(dir->path);
+
+			*strrchr(parent, '/') = 0;
+			enable_controllers(parent, wanted);
+		}
+		ret = make_dir(dir);
+		if (ret && optional && may_be_missing(ret)) {
+			log_debug("no cgroup %s: %s", dir->path, strerror(-ret));
+			drop_dir(cg, i);
+			continue;
+		}
+		if (ret)
+			return error_errno(err, -ret, "cannot make the cgroup %s", dir->path);
+		if (dir->leaf && !dir->made && check_empty(dir, err))
+			return -1;
+		if (dir->made && dir->controllers && controllers_have(dir->controllers, "cpuset"))
+			inherit_cpuset(dir->path);
+		i++;
+	}
+	return 0;
+}
+
+int cgroup_make(struct cgroup *cg, const struct oci_resources *resources, bool optional, struct error *err)
+{
+	struct arena arena = { 0 };
+	struct cgroup_writes v1 = { .arena = &arena }, v2 = { .arena = &arena };
+	AUTO(mem_free) char *wanted = NULL;
+	bool alone;
+	int ret;
+
+	if (!cg->count)
+		return 0;
+	ret = list_writes(cg, resources, true, &v1, &v2, err);
+	/* beside version 1, version 2 is asked for no more than the limits need */
+	find_unified(cg, &alone);
+	if (!alone)
+		wanted = controllers_of_writes(cg, &v2);
+	if (!ret)
+		ret = make_dirs_of(cg, wanted, optional, err);
+	if (!ret)
+		ret = apply_writes(cg, &v1, &v2, err);
+	arena_fini(&arena);
+	return ret;
+}
+
+static int open_below(const struct cgroup_dir *dir, const char *file, int flags, int *ret, struct error *err)
+{
+	AUTO(mem_free) char *path = xasprintf("%s%s%s", dir->path, *file ? "/" : "", file);
+
+	*ret = open(path, flags | O_CLOEXEC);
+	return *ret < 0 ? error_errno(err, errno, "cannot open the cgroup %s", path) : 0;
+}
+
+int cgroup_entry_open(const struct cgroup *cg, struct cgroup_entry *ret, struct error *err)
+{
+	struct cgroup_entry entry = CGROUP_ENTRY_NONE;
+	int failed = 0;
+
+	for (size_t i = 0; i < cg->count && !failed; i++) {
+		const struct cgroup_dir *dir = &cg->v[i];
+
+		if (!dir->leaf || entry.count == ARRAY_COUNT(entry.tasks))
+			continue;
+		if (dir->controllers)
+			failed = open_below(dir, "tasks", O_WRONLY, &entry.tasks[entry.count++], err);
+		else
+			failed = open_below(dir, "", O_RDONLY | O_DIRECTORY, &entry.into, err) ||
+				 open_below(dir, "cgroup.procs", O_WRONLY, &entry.into_procs, err);
+	}
+	if (failed) {
+		cgroup_entry_close(&entry);
+		return -1;
+	}
+	*ret = entry;
+	return 0;
+}
+
+void cgroup_entry_close(struct cgroup_entry *entry)
+{
+	fd_close(entry->into);
+	fd_close(entry->into_procs);
+	for (size_t i = 0; i < entry->count; i++)
+		fd_close(entry->tasks[i]);
+	*entry = CGROUP_ENTRY_NONE;
+}
+
+int cgroup_entry_join(const struct cgroup_entry *entry, bool born_in)
+{
+	if (!born_in && entry->into_procs >= 0 && write(entry->into_procs, "0", 1) < 0)
+		return -errno;
+	for (size_t i = 0; i < entry->count; i++) {
+		if (write(entry->tasks[i], "0", 1) < 0)
+			return -errno;
+	}
+	return 0;
+}
+
+int cgroup_join(const struct cgroup *cg, pid_t pid, struct error *err)
 {
 	char text[32];
 
 	snprintf(text, sizeof(text), "%d", (int)pid);
-	for (size_t i = 0; i < dirs->count; i++) {
-		AUTO(mem_free) char *file = xasprintf("%s/cgroup.procs", dirs->v[i]);
-		int ret;
+	for (size_t i = 0; i < cg->count; i++) {
+		AUTO(mem_free) char *file = xasprintf("%s/cgroup.procs", cg->v[i].path);
+		int ret = cg->v[i].leaf ? write_string_at(AT_FDCWD, file, text) : 0;
 
-		if (!is_leaf(dirs, i))
-			continue;
-		ret = write_string_at(AT_FDCWD, file, text);
 		if (ret == -ESRCH)
 			return error_set(err, "process %d ended before it could join its cgroup", (int)pid);
-		if (ret && ret != -ENOENT)
-			log_warn("cannot move process %d into %s: %s", (int)pid, dirs->v[i], strerror(-ret));
+		if (ret)
+			return error_errno(err, -ret, "cannot move process %d into the cgroup %s", (int)pid,
+					   cg->v[i].path);
 	}
 	return 0;
 }
 
-struct limit {
-	const char *v1, *v2; /* files; NULL: none in that version */
-	const char *what;
-};
-
-/* Writes text to file in the leaf directories that have it; -ENOENT when none has. */
-static int write_limit(const struct strings *dirs, const char *file, const char *text)
+json_t *cgroup_json(const struct cgroup *cg)
 {
-	int result = -ENOENT;
+	json_t *array = json_array();
 
-	for (size_t i = 0; file && i < dirs->count; i++) {
-		AUTO(mem_free) char *path = xasprintf("%s/%s", dirs->v[i], file);
-		int ret;
+	for (size_t i = 0; i < cg->count; i++) {
+		const struct cgroup_dir *dir = &cg->v[i];
 
-		if (!is_leaf(dirs, i))
-			continue;
-		ret = write_string_at(AT_FDCWD, path, text);
-		if (ret != -ENOENT)
-			result = ret;
+		json_array_append_new(array, json_pack("{s:s, s:s?, s:b, s:b}", "path", dir->path, "controllers",
+						       dir->controllers, "leaf", dir->leaf, "made", dir->made));
 	}
-	return result;
+	return array;
 }
 
-static int set_limit(const struct strings *dirs, struct limit limit, const char *v1_text,
-		     const char *v2_text, struct error *err)
+void cgroup_of_json(const json_t *json, struct cgroup *ret)
 {
-	int ret = write_limit(dirs, limit.v1, v1_text);
+	*ret = (struct cgroup){ 0 };
+	for (size_t i = 0; i < json_array_size(json); i++) {
+		const json_t *row = json_array_get(json, i);
+		const char *path = json_string_value(json_object_get(row, "path"));
 
-	if (ret == -ENOENT)
-		ret = write_limit(dirs, limit.v2, v2_text);
-	if (ret == -EINVAL || ret == -EBUSY || ret == -ERANGE)
-		return error_errno(err, -ret, "cannot set the %s to %s", limit.what, v1_text);
-	if (ret)
-		log_warn("the host has no writable cgroup file for the %s: %s", limit.what, strerror(-ret));
-	return 0;
-}
-
-static int apply_memory(const struct strings *dirs, const struct oci_resources *r, struct error *err)
-{
-	char text[32];
-	const char *v2 = text;
-
-	if (r->memory_limit != OCI_UNSET) {
-		snprintf(text, sizeof(text), "%lld", (long long)r->memory_limit);
-		v2 = r->memory_limit < 0 ? "max" : text;
-		if (r->memory_limit &&
-		    set_limit(dirs, (struct limit){ "memory.limit_in_bytes", "memory.max", "memory limit" },
-			      text, v2, err))
-			return -1;
+		if (path && *path == '/')
+			add_dir(ret, path, json_string_value(json_object_get(row, "controllers")),
+				json_is_true(json_object_get(row, "leaf")))
+				->made = json_is_true(json_object_get(row, "made"));
 	}
-	if (r->memory_reservation != OCI_UNSET && r->memory_reservation) {
-		snprintf(text, sizeof(text), "%lld", (long long)r->memory_reservation);
-		if (set_limit(dirs,
-			      (struct limit){ "memory.soft_limit_in_bytes", "memory.low", "memory reservation" },
-			      text, text, err))
-			return -1;
-	}
-	if (r->memory_swap != OCI_UNSET && r->memory_swap) {
-		int64_t memory = MAX(r->memory_limit, (int64_t)0);
-		char swap[32];
-
-		/* version 1 counts memory and swap together, version 2 swap alone */
-		snprintf(text, sizeof(text), "%lld", (long long)r->memory_swap);
-		snprintf(swap, sizeof(swap), "%lld",
-			 (long long)MAX(r->memory_swap - memory, (int64_t)0));
-		if (set_limit(dirs,
-			      (struct limit){ "memory.memsw.limit_in_bytes", "memory.swap.max", "swap limit" },
-			      text, r->memory_swap < 0 ? "max" : swap, err))
-			return -1;
-	}
-	return 0;
-}
-
-static int apply_cpu(const struct strings *dirs, const struct oci_resources *r, struct error *err)
-{
-	int64_t period = r->cpu_period > 0 ? r->cpu_period : 100000;
-	char text[32], v2[64];
-
-	if (r->cpu_shares != OCI_UNSET && r->cpu_shares) {
-		int64_t shares = MIN(MAX(r->cpu_shares, (int64_t)2), (int64_t)262144);
-
-		snprintf(text, sizeof(text), "%lld", (long long)shares);
-		snprintf(v2, sizeof(v2), "%lld", (long long)(1 + (shares - 2) * 9999 / 262142));
-		if (set_limit(dirs, (struct limit){ "cpu.shares", "cpu.weight", "cpu shares" }, text, v2, err))
-			return -1;
-	}
-	if (r->cpu_period != OCI_UNSET && r->cpu_period) {
-		snprintf(text, sizeof(text), "%lld", (long long)period);
-		if (set_limit(dirs, (struct limit){ "cpu.cfs_period_us", NULL, "cpu period" }, text, text, err))
-			return -1;
-	}
-	if (r->cpu_quota != OCI_UNSET && r->cpu_quota) {
-		snprintf(text, sizeof(text), "%lld", (long long)MAX(r->cpu_quota, (int64_t)-1));
-		if (r->cpu_quota > 0)
-			snprintf(v2, sizeof(v2), "%lld %lld", (long long)r->cpu_quota, (long long)period);
-		else
-			snprintf(v2, sizeof(v2), "max %lld", (long long)period);
-		if (set_limit(dirs, (struct limit){ "cpu.cfs_quota_us", "cpu.max", "cpu quota" }, text, v2, err))
-			return -1;
-	}
-	if (r->cpuset_cpus && *r->cpuset_cpus &&
-	    set_limit(dirs, (struct limit){ "cpuset.cpus", NULL, "cpus of the cpuset" }, r->cpuset_cpus, "", err))
-		return -1;
-	if (r->cpuset_mems && *r->cpuset_mems &&
-	    set_limit(dirs, (struct limit){ "cpuset.mems", NULL, "memory nodes of the cpuset" }, r->cpuset_mems,
-		      "", err))
-		return -1;
-	return 0;
-}
-
-int cgroup_apply(const struct strings *dirs, const struct oci_resources *resources, struct error *err)
-{
-	if (apply_memory(dirs, resources, err) || apply_cpu(dirs, resources, err))
-		return -1;
-	if (resources->pids_limit > 0) {
-		char text[32];
-
-		snprintf(text, sizeof(text), "%lld",
-			 (long long)MIN(resources->pids_limit, (int64_t)1 << 40) *
-					 CGROUP_TASKS_PER_GUEST_TASK +
-				 CGROUP_TASKS_OF_SANDBOX);
-		if (set_limit(dirs, (struct limit){ "pids.max", NULL, "process limit" }, text, text, err))
-			return -1;
-	} else if (resources->pids_limit != OCI_UNSET &&
-		   set_limit(dirs, (struct limit){ "pids.max", NULL, "process limit" }, "max", "max", err)) {
-		return -1;
-	}
-	for (size_t i = 0; i < resources->unified.count; i++) {
-		AUTO(mem_free) char *name = xstrdup(resources->unified.v[i]);
-		char *value = strchr(name, '=');
-
-		*value++ = 0;
-		if (strchr(name, '/') ||
-		    set_limit(dirs, (struct limit){ name, NULL, "value of linux.resources.unified" }, value,
-			      value, err))
-			return err->exit_code ? -1 : error_set(err, "\"%s\" is no cgroup file", name);
-	}
-	return 0;
-}
-
-static int remove_tree(const char *path)
-{
-	DIR *dir = opendir(path);
-	const struct dirent *entry;
-
-	if (!dir)
-		return errno == ENOENT ? 0 : -errno;
-	while ((entry = readdir(dir))) {
-		AUTO(mem_free) char *below = NULL;
-
-		if (entry->d_type != DT_DIR || !strcmp(entry->d_name, ".") || !strcmp(entry->d_name, ".."))
-			continue;
-		below = xasprintf("%s/%s", path, entry->d_name);
-		remove_tree(below);
-	}
-	closedir(dir);
-	return rmdir(path) < 0 && errno != ENOENT ? -errno : 0;
-}
-
-int cgroup_remove(const struct strings *dirs, struct error *err)
-{
-	int64_t end = now_ms() + REMOVE_MS;
-	int result = 0;
-
-	for (size_t i = dirs->count; i > 0; i--) {
-		const char *dir = dirs->v[i - 1];
-		int ret = 0;
-
-		/* a parent that another container uses meanwhile stays */
-		if (!is_leaf(dirs, i - 1)) {
-			rmdir(dir);
-			continue;
-		}
-		/* a killed process leaves its cgroup when it is torn down, a little after it died */
-		for (int pause_ms = 1; (ret = remove_tree(dir)) == -EBUSY && now_ms() < end;
-		     pause_ms = MIN(pause_ms * 2, 50))
-			poll(NULL, 0, pause_ms);
-		if (ret && !result)
-			result = error_errno(err, -ret, "cannot remove the cgroup %s", dir);
-	}
-	return result;
-}
-
-bool cgroup_read(const struct strings *dirs, const char *file, uint64_t *ret)
-{
-	for (size_t i = dirs->count; i > 0; i--) {
-		AUTO(mem_free) char *path = xasprintf("%s/%s", dirs->v[i - 1], file);
-		AUTO(mem_free) char *text = read_file_at(AT_FDCWD, path, 4096, NULL);
-		unsigned long long value;
-
-		if (text && sscanf(text, "%llu", &value) == 1) {
-			*ret = value;
-			return true;
-		}
-	}
-	return false;
-}
-
-bool cgroup_read_key(const struct strings *dirs, const char *file, const char *key, uint64_t *ret)
-{
-	size_t len = strlen(key);
-
-	for (size_t i = dirs->count; i > 0; i--) {
-		AUTO(mem_free) char *path = xasprintf("%s/%s", dirs->v[i - 1], file);
-		AUTO(mem_free) char *text = read_file_at(AT_FDCWD, path, 65536, NULL);
-		char *save = NULL;
-
-		for (char *line = text ? strtok_r(text, "\n", &save) : NULL; line;
-		     line = strtok_r(NULL, "\n", &save)) {
-			unsigned long long value;
-
-			if (!strncmp(line, key, len) && sscanf(line + len, " %llu", &value) == 1) {
-				*ret = value;
-				return true;
-			}
-		}
-	}
-	return false;
 }

@@ -1,6 +1,6 @@
 /*
- * Host cgroups by cgroupfs: version 1, version 2 and hybrids of both. What the host does not have or does
- * not let us write is left out; only a limit that was asked for and cannot be set at all is told.
+ * Host cgroups: version 1, version 2 and hybrids of both, by the file system or by systemd. A container's cgroup is
+ * a directory of the same name in every hierarchy.
  */
 #ifndef RUNSC_CGROUP_CGROUP_H
 #define RUNSC_CGROUP_CGROUP_H
@@ -10,26 +10,72 @@
 /* How many host tasks one guest task may cost, and what the sandbox itself needs, for pids.max. */
 #define CGROUP_TASKS_PER_GUEST_TASK 3
 #define CGROUP_TASKS_OF_SANDBOX 64
+#define CGROUP_MAX_HIERARCHIES 32
+
+struct cgroup_dir {
+	char *path;
+	char *controllers; /* version 1: "cpu,cpuacct", "name=systemd"; NULL for version 2 */
+	bool leaf;	   /* the container's own; else a parent that was missing */
+	bool made;	   /* by us: it was not there before */
+};
+
+/* Parents before children. {0}: no cgroup. */
+struct cgroup {
+	struct cgroup_dir *v;
+	size_t count;
+};
 
 /*
- * Finds the directories of the cgroup of cgroups_path (linux.cgroupsPath, or "" for none given) in every
- * hierarchy, parents first, without parents that are there already. With systemd_form the path is
- * slice:prefix:name. There are none when there is neither path nor limit. Changes nothing, so that the caller can
- * note them down before cgroup_make.
+ * Finds the directories of linux.cgroupsPath (NULL or "": a default) in every hierarchy, with the parents that are missing.
+ * An absolute path is relative to the mount of each hierarchy; another one, and the default ID, to the cgroup of this process
+ * (version 2: to its parent, for a cgroup with processes has no children with controllers). With optional, and
+ * for the default path, a hierarchy that cannot be written is left out by cgroup_make. Changes nothing, so that the
+ * caller can note them down before.
  */
-int cgroup_plan(const char *cgroups_path, bool systemd_form, const char *id,
-		const struct oci_resources *resources, struct strings *ret_dirs, struct error *err);
-/* Makes planned directories, as far as the host lets us, and applies resources. */
-int cgroup_make(const struct strings *dirs, const struct oci_resources *resources, struct error *err);
-/* Moves a process into every directory of the container's. */
-int cgroup_join(const struct strings *dirs, pid_t pid, struct error *err);
-/* Applies limits to existing directories. */
-int cgroup_apply(const struct strings *dirs, const struct oci_resources *resources, struct error *err);
-/* Removes the directories (the deepest with empty ones below); one that is not there is fine. */
-int cgroup_remove(const struct strings *dirs, struct error *err);
-/* Reads a number from FILE of the first directory that has it; false when none has. */
-bool cgroup_read(const struct strings *dirs, const char *file, uint64_t *ret);
-/* Reads the number after KEY in a flat keyed file such as memory.stat. */
-bool cgroup_read_key(const struct strings *dirs, const char *file, const char *key, uint64_t *ret);
+int cgroup_plan(const char *path, const char *id, struct cgroup *ret, struct error *err);
+/*
+ * Makes what was planned and applies resources. Hierarchies in which nothing may be made drop out of cg when optional is
+ * set. A directory that was there must hold no process.
+ */
+int cgroup_make(struct cgroup *cg, const struct oci_resources *resources, bool optional, struct error *err);
+/* Applies limits to an existing cgroup; devices: also the list of devices (which starts with a denial of all). */
+int cgroup_apply(const struct cgroup *cg, const struct oci_resources *resources, bool devices,
+		 struct error *err);
+void cgroup_fini(struct cgroup *cg);
+
+/*
+ * The way in for a process that a parent is about to start. A child that moves itself before it has threads spares the host
+ * the wait for an RCU grace period (12 to 16 ms) that moving another process costs.
+ */
+struct cgroup_entry {
+	int into;		       /* version 2: for CLONE_INTO_CGROUP; -1: none */
+	int into_procs;		       /* its cgroup.procs, should that clone be refused */
+	int tasks[CGROUP_MAX_HIERARCHIES]; /* version 1 */
+	size_t count;
+};
+#define CGROUP_ENTRY_NONE                                                                          \
+	(struct cgroup_entry)                                                                      \
+	{                                                                                          \
+		.into = -1, .into_procs = -1                                                       \
+	}
+int cgroup_entry_open(const struct cgroup *cg, struct cgroup_entry *ret, struct error *err);
+void cgroup_entry_close(struct cgroup_entry *entry);
+/* In the child, single-threaded, with the parent's descriptors: joins. born_in: the clone did version 2. Negative errno. */
+int cgroup_entry_join(const struct cgroup_entry *entry, bool born_in);
+/* Moves another process into every hierarchy. */
+int cgroup_join(const struct cgroup *cg, pid_t pid, struct error *err);
+
+/*
+ * Removes the directories; one that is not there is fine. Processes that are left in a directory that we made are
+ * killed; one that was there before stays when it is in use. Waits for dying ones, at most two seconds.
+ */
+int cgroup_remove(const struct cgroup *cg, struct error *err);
+
+/* For state.json: a new reference; and back (anything malformed is no cgroup). */
+json_t *cgroup_json(const struct cgroup *cg);
+void cgroup_of_json(const json_t *json, struct cgroup *ret);
+
+/* The container's directory that has the controller ("memory"), of whichever version; NULL when there is none. */
+const struct cgroup_dir *cgroup_find(const struct cgroup *cg, const char *controller);
 
 #endif

@@ -5,7 +5,7 @@
 #include <string.h>
 #include <sys/syscall.h>
 
-#include "runsc/cgroup/cgroup.h"
+#include "runsc/cgroup/stats.h"
 #include "runsc/cmd/cmd.h"
 #include "runsc/sandbox/control.h"
 
@@ -53,28 +53,31 @@ static json_t *integer(uint64_t value)
 	return json_integer((json_int_t)MIN(value, (uint64_t)INT64_MAX));
 }
 
-/* The figures of the sentry; a host cgroup knows the memory better. */
+/*
+ * The figures of the host's cgroup, in runc's shape. Those of processes are the sentry's: on the host a guest's task is
+ * several. Without a cgroup all are the sentry's.
+ */
 static json_t *stats_json(const struct container *c, const Urpc__EventData *e)
 {
-	uint64_t usage = e->memory_usage, limit = e->memory_limit, peak = e->memory_max;
-	json_t *cpu, *memory, *pids;
+	json_t *data = cgroup_stats(&c->cgroup);
+	json_t *pids = json_pack("{s:o, s:o}", "current", integer(e->pids_current), "limit",
+				 integer(e->pids_limit));
 
-	if (!cgroup_read(&c->cgroups, "memory.current", &usage))
-		cgroup_read(&c->cgroups, "memory.usage_in_bytes", &usage);
-	if (!cgroup_read(&c->cgroups, "memory.peak", &peak))
-		cgroup_read(&c->cgroups, "memory.max_usage_in_bytes", &peak);
-	if (!cgroup_read(&c->cgroups, "memory.max", &limit))
-		cgroup_read(&c->cgroups, "memory.limit_in_bytes", &limit);
-	cpu = json_pack("{s:{s:o, s:[], s:o, s:o}, s:{}}", "usage", "total", integer(e->cpu_total_ns),
-			"percpu", "kernel", integer(e->cpu_system_ns), "user", integer(e->cpu_user_ns),
-			"throttling");
-	memory = json_pack("{s:o, s:{s:o, s:o, s:o, s:i}, s:{}}", "cache", integer(e->memory_cache), "usage",
-			   "limit", integer(limit), "usage", integer(usage), "max", integer(peak), "failcnt",
-			   0, "raw");
-	pids = json_pack("{s:o, s:o}", "current", integer(e->pids_current), "limit", integer(e->pids_limit));
-	return json_pack("{s:s, s:s, s:{s:o, s:o, s:o, s:{}, s:{}, s:{}, s:[]}}", "type", "stats", "id",
-			 c->id, "data", "cpu", cpu, "memory", memory, "pids", pids, "blkio", "hugetlb",
-			 "intel_rdt", "network_interfaces");
+	json_object_set_new(data, "pids", pids);
+	if (!cgroup_find(&c->cgroup, "cpuacct"))
+		json_object_set_new(data, "cpu",
+				    json_pack("{s:{s:o, s:o, s:o}, s:{}}", "usage", "total",
+					      integer(e->cpu_total_ns), "kernel", integer(e->cpu_system_ns), "user",
+					      integer(e->cpu_user_ns), "throttling"));
+	if (!cgroup_find(&c->cgroup, "memory"))
+		json_object_set_new(data, "memory",
+				    json_pack("{s:o, s:{s:o, s:o, s:o, s:i}, s:{}}", "cache",
+					      integer(e->memory_cache), "usage", "limit", integer(e->memory_limit),
+					      "usage", integer(e->memory_usage), "max", integer(e->memory_max),
+					      "failcnt", 0, "raw"));
+	json_object_set_new(data, "intel_rdt", json_object());
+	json_object_set_new(data, "network_interfaces", json_array());
+	return json_pack("{s:s, s:s, s:o}", "type", "stats", "id", c->id, "data", data);
 }
 
 static int print_stats(const struct container *c, struct error *err)
@@ -198,11 +201,8 @@ int cmd_update(struct config *config, const void *values, int count, char **oper
 	    container_need(c, "update", LIVE, err) || container_lock(c, err))
 		return -1;
 	ret = resources_of(values, &arena, &resources, err);
-	if (!ret && !c->cgroups.count)
-		ret = error_set(err, "container %s has no cgroup: give its config.json a linux.cgroupsPath",
-				c->id);
 	if (!ret)
-		ret = cgroup_apply(&c->cgroups, &resources, err);
+		ret = cgroup_apply(&c->cgroup, &resources, false, err);
 	arena_fini(&arena);
 	return ret;
 }

@@ -79,11 +79,54 @@ struct oci_namespace {
 };
 
 #define OCI_UNSET INT64_MIN
+struct oci_device_rule { /* of linux.resources.devices */
+	bool allow;
+	char type;	      /* a (all), c or b */
+	int64_t major, minor; /* -1: all */
+	char access[4];	      /* of r, w, m */
+};
+struct oci_io_weight {
+	int64_t major, minor, weight, leaf_weight; /* weights: OCI_UNSET or 10 to 1000 */
+};
+enum oci_throttle { THROTTLE_READ_BPS, THROTTLE_WRITE_BPS, THROTTLE_READ_IOPS, THROTTLE_WRITE_IOPS, THROTTLES };
+struct oci_io_rate {
+	int64_t major, minor, rate;
+};
+struct oci_hugepage_limit {
+	char *size; /* 2MB, 1GB */
+	int64_t limit;
+};
+struct oci_net_priority {
+	char *interface;
+	uint32_t priority;
+};
+struct oci_rdma_limit {
+	char *device;
+	int64_t handles, objects;
+};
+
 struct oci_resources { /* OCI_UNSET: not given */
-	int64_t memory_limit, memory_reservation, memory_swap;
-	int64_t cpu_shares, cpu_quota, cpu_period;
+	int64_t memory_limit, memory_reservation, memory_swap, memory_kernel_tcp, memory_swappiness;
+	bool memory_disable_oom_killer;
+	bool memory_check; /* refuse a limit below what is in use */
+	int64_t cpu_shares, cpu_quota, cpu_period, cpu_burst, cpu_idle;
+	int64_t cpu_realtime_runtime, cpu_realtime_period;
 	char *cpuset_cpus, *cpuset_mems;
 	int64_t pids_limit;
+	int64_t io_weight, io_leaf_weight;
+	struct oci_io_weight *io_weights;
+	size_t io_weight_count;
+	struct oci_io_rate *io_rates[THROTTLES];
+	size_t io_rate_count[THROTTLES];
+	struct oci_hugepage_limit *hugepages;
+	size_t hugepage_count;
+	struct oci_device_rule *devices;
+	size_t device_count;
+	int64_t net_class;
+	struct oci_net_priority *net_priorities;
+	size_t net_priority_count;
+	struct oci_rdma_limit *rdma;
+	size_t rdma_count;
 	struct oci_strings unified; /* name=value of cgroup v2 files */
 };
 

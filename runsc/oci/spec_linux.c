@@ -124,30 +124,208 @@ void oci_resources_init(struct oci_resources *resources)
 	*resources = (struct oci_resources){ .memory_limit = OCI_UNSET,
 					     .memory_reservation = OCI_UNSET,
 					     .memory_swap = OCI_UNSET,
+					     .memory_kernel_tcp = OCI_UNSET,
+					     .memory_swappiness = OCI_UNSET,
 					     .cpu_shares = OCI_UNSET,
 					     .cpu_quota = OCI_UNSET,
 					     .cpu_period = OCI_UNSET,
-					     .pids_limit = OCI_UNSET };
+					     .cpu_burst = OCI_UNSET,
+					     .cpu_idle = OCI_UNSET,
+					     .cpu_realtime_runtime = OCI_UNSET,
+					     .cpu_realtime_period = OCI_UNSET,
+					     .pids_limit = OCI_UNSET,
+					     .io_weight = OCI_UNSET,
+					     .io_leaf_weight = OCI_UNSET,
+					     .net_class = OCI_UNSET };
+}
+
+/* Array KEY of objects; elements are made of the given size. NULL and a count of 0 when there is none. */
+static void *new_rows(struct document *doc, const struct node *up, const char *key, size_t size,
+		      struct node *ret_list, size_t *ret_count)
+{
+	*ret_count = 0;
+	if (!node_array(doc, up, key, ret_list))
+		return NULL;
+	*ret_count = node_count(ret_list);
+	return arena_alloc(doc->arena, *ret_count, size);
+}
+
+static void parse_device_rules(struct document *doc, const struct node *node, struct oci_resources *ret)
+{
+	struct node list, row;
+	size_t count;
+	struct oci_device_rule *rules = new_rows(doc, node, "devices", sizeof(*rules), &list, &count);
+
+	for (size_t i = 0; i < count && node_object_at(doc, &list, i, &row); i++) {
+		struct oci_device_rule *rule = &rules[i];
+		const char *type = node_string(doc, &row, "type");
+		const char *access = node_string(doc, &row, "access");
+
+		*rule = (struct oci_device_rule){ .allow = node_bool(doc, &row, "allow", false),
+						  .type = type && *type ? *type : 'a',
+						  .major = -1,
+						  .minor = -1 };
+		node_int(doc, &row, "major", -1, UINT32_MAX, &rule->major);
+		node_int(doc, &row, "minor", -1, UINT32_MAX, &rule->minor);
+		if (!strchr("abcu", rule->type) || (type && *type && type[1]))
+			member_fail(doc, &row, "type", "must be one of a, b, c");
+		if (rule->type == 'u')
+			rule->type = 'c';
+		if (access && (strlen(access) > 3 || access[strspn(access, "rwm")]))
+			member_fail(doc, &row, "access", "must be of the letters r, w and m");
+		else
+			strcpy(rule->access, access && *access ? access : "rwm");
+	}
+	ret->devices = rules;
+	ret->device_count = count;
+}
+
+static void parse_io(struct document *doc, const struct node *node, struct oci_resources *ret)
+{
+	static const char *const throttles[THROTTLES] = { "throttleReadBpsDevice", "throttleWriteBpsDevice",
+							  "throttleReadIOPSDevice", "throttleWriteIOPSDevice" };
+	struct node list, row;
+
+	node_int(doc, node, "weight", 0, UINT16_MAX, &ret->io_weight);
+	node_int(doc, node, "leafWeight", 0, UINT16_MAX, &ret->io_leaf_weight);
+	ret->io_weights = new_rows(doc, node, "weightDevice", sizeof(*ret->io_weights), &list,
+				   &ret->io_weight_count);
+	for (size_t i = 0; i < ret->io_weight_count && node_object_at(doc, &list, i, &row); i++) {
+		struct oci_io_weight *weight = &ret->io_weights[i];
+
+		weight->weight = weight->leaf_weight = OCI_UNSET;
+		node_int(doc, &row, "major", 0, UINT32_MAX, &weight->major);
+		node_int(doc, &row, "minor", 0, UINT32_MAX, &weight->minor);
+		node_int(doc, &row, "weight", 0, UINT16_MAX, &weight->weight);
+		node_int(doc, &row, "leafWeight", 0, UINT16_MAX, &weight->leaf_weight);
+	}
+	for (size_t kind = 0; kind < THROTTLES; kind++) {
+		struct oci_io_rate *rates = new_rows(doc, node, throttles[kind], sizeof(*rates), &list,
+						     &ret->io_rate_count[kind]);
+
+		ret->io_rates[kind] = rates;
+		for (size_t i = 0; i < ret->io_rate_count[kind] && node_object_at(doc, &list, i, &row); i++) {
+			node_int(doc, &row, "major", 0, UINT32_MAX, &rates[i].major);
+			node_int(doc, &row, "minor", 0, UINT32_MAX, &rates[i].minor);
+			node_int(doc, &row, "rate", 0, INT64_MAX, &rates[i].rate);
+		}
+	}
+}
+
+/* 2MB, 1GB and the like, as the names of the kernel's files have it. */
+static bool is_page_size(const char *text)
+{
+	size_t digits = strspn(text, "0123456789");
+
+	return digits > 0 && digits < 10 && strlen(text + digits) == 2 && strchr("KMGTP", text[digits]) &&
+	       text[digits + 1] == 'B';
+}
+
+static void parse_hugepages(struct document *doc, const struct node *node, struct oci_resources *ret)
+{
+	struct node list, row;
+
+	ret->hugepages = new_rows(doc, node, "hugepageLimits", sizeof(*ret->hugepages), &list,
+				  &ret->hugepage_count);
+	for (size_t i = 0; i < ret->hugepage_count && node_object_at(doc, &list, i, &row); i++) {
+		ret->hugepages[i].size = node_need_string(doc, &row, "pageSize");
+		node_int(doc, &row, "limit", -1, INT64_MAX, &ret->hugepages[i].limit);
+		if (ret->hugepages[i].size && !is_page_size(ret->hugepages[i].size))
+			member_fail(doc, &row, "pageSize", "must be like 2MB or 1GB");
+	}
+}
+
+/* A name that becomes a word of a cgroup file. */
+static char *need_word(struct document *doc, const struct node *node, const char *key)
+{
+	char *text = node_need_string(doc, node, key);
+
+	if (text && strpbrk(text, " \t\n"))
+		member_fail(doc, node, key, "must be one word");
+	return text;
+}
+
+static void parse_network(struct document *doc, const struct node *node, struct oci_resources *ret)
+{
+	struct node list, row;
+
+	node_int(doc, node, "classID", 0, UINT32_MAX, &ret->net_class);
+	ret->net_priorities = new_rows(doc, node, "priorities", sizeof(*ret->net_priorities), &list,
+				       &ret->net_priority_count);
+	for (size_t i = 0; i < ret->net_priority_count && node_object_at(doc, &list, i, &row); i++) {
+		ret->net_priorities[i].interface = need_word(doc, &row, "name");
+		ret->net_priorities[i].priority = node_u32(doc, &row, "priority", 0);
+	}
+}
+
+static void parse_rdma(struct document *doc, const struct node *node, struct oci_resources *ret)
+{
+	struct node map, row;
+	const char *name;
+	json_t *value;
+
+	if (!node_object(doc, node, "rdma", &map))
+		return;
+	ret->rdma = arena_alloc(doc->arena, json_object_size(map.json), sizeof(*ret->rdma));
+	json_object_foreach(map.json, name, value)
+	{
+		struct oci_rdma_limit *limit = &ret->rdma[ret->rdma_count];
+
+		if (!node_object(doc, &map, name, &row))
+			return;
+		if (!*name || strpbrk(name, " \t\n"))
+			node_fail(doc, &row, "must be named like a device");
+		*limit = (struct oci_rdma_limit){ .device = arena_strdup(doc->arena, name),
+						  .handles = OCI_UNSET,
+						  .objects = OCI_UNSET };
+		node_int(doc, &row, "hcaHandles", 0, UINT32_MAX, &limit->handles);
+		node_int(doc, &row, "hcaObjects", 0, UINT32_MAX, &limit->objects);
+		ret->rdma_count++;
+	}
+}
+
+/* memory.kernel is not read: the kernel took that limit away, and runc ignores it. */
+static void parse_memory(struct document *doc, const struct node *node, struct oci_resources *ret)
+{
+	node_int(doc, node, "limit", -1, INT64_MAX, &ret->memory_limit);
+	node_int(doc, node, "reservation", -1, INT64_MAX, &ret->memory_reservation);
+	node_int(doc, node, "swap", -1, INT64_MAX, &ret->memory_swap);
+	node_int(doc, node, "kernelTCP", -1, INT64_MAX, &ret->memory_kernel_tcp);
+	node_int(doc, node, "swappiness", 0, 100, &ret->memory_swappiness);
+	ret->memory_disable_oom_killer = node_bool(doc, node, "disableOOMKiller", false);
+	ret->memory_check = node_bool(doc, node, "checkBeforeUpdate", false);
+}
+
+static void parse_cpu(struct document *doc, const struct node *node, struct oci_resources *ret)
+{
+	node_int(doc, node, "shares", 0, INT64_MAX, &ret->cpu_shares);
+	node_int(doc, node, "quota", INT64_MIN + 1, INT64_MAX, &ret->cpu_quota);
+	node_int(doc, node, "period", 0, INT64_MAX, &ret->cpu_period);
+	node_int(doc, node, "burst", 0, INT64_MAX, &ret->cpu_burst);
+	node_int(doc, node, "idle", 0, 1, &ret->cpu_idle);
+	node_int(doc, node, "realtimeRuntime", INT64_MIN + 1, INT64_MAX, &ret->cpu_realtime_runtime);
+	node_int(doc, node, "realtimePeriod", 0, INT64_MAX, &ret->cpu_realtime_period);
+	ret->cpuset_cpus = node_string(doc, node, "cpus");
+	ret->cpuset_mems = node_string(doc, node, "mems");
 }
 
 void spec_parse_resources(struct document *doc, const struct node *node, struct oci_resources *ret)
 {
 	struct node part;
 
-	if (node_object(doc, node, "memory", &part)) {
-		node_int(doc, &part, "limit", -1, INT64_MAX, &ret->memory_limit);
-		node_int(doc, &part, "reservation", -1, INT64_MAX, &ret->memory_reservation);
-		node_int(doc, &part, "swap", -1, INT64_MAX, &ret->memory_swap);
-	}
-	if (node_object(doc, node, "cpu", &part)) {
-		node_int(doc, &part, "shares", 0, INT64_MAX, &ret->cpu_shares);
-		node_int(doc, &part, "quota", INT64_MIN + 1, INT64_MAX, &ret->cpu_quota);
-		node_int(doc, &part, "period", 0, INT64_MAX, &ret->cpu_period);
-		ret->cpuset_cpus = node_string(doc, &part, "cpus");
-		ret->cpuset_mems = node_string(doc, &part, "mems");
-	}
+	if (node_object(doc, node, "memory", &part))
+		parse_memory(doc, &part, ret);
+	if (node_object(doc, node, "cpu", &part))
+		parse_cpu(doc, &part, ret);
 	if (node_object(doc, node, "pids", &part))
 		node_int(doc, &part, "limit", INT64_MIN + 1, INT64_MAX, &ret->pids_limit);
+	if (node_object(doc, node, "blockIO", &part))
+		parse_io(doc, &part, ret);
+	if (node_object(doc, node, "network", &part))
+		parse_network(doc, &part, ret);
+	parse_hugepages(doc, node, ret);
+	parse_device_rules(doc, node, ret);
+	parse_rdma(doc, node, ret);
 	ret->unified = string_map(doc, node, "unified");
 }
 

@@ -52,7 +52,7 @@ void container_free(struct container *c)
 	free(c->rootfs);
 	free(c->created);
 	free(c->owner);
-	strings_fini(&c->cgroups);
+	cgroup_fini(&c->cgroup);
 	strings_fini(&c->annotations);
 	fd_close(c->dir_fd);
 	free(c);
@@ -118,8 +118,8 @@ int container_save(const struct container *c, struct error *err)
 				  "rootfs", c->rootfs ? c->rootfs : "", "created",
 				  c->created ? c->created : "", "owner", c->owner ? c->owner : "",
 				  "creator", process_json(c->creator), "sentry",
-				  process_json(c->sentry), "gofer", process_json(c->gofer), "cgroups",
-				  list_json(&c->cgroups), "annotations", list_json(&c->annotations));
+				  process_json(c->sentry), "gofer", process_json(c->gofer), "cgroup",
+				  cgroup_json(&c->cgroup), "annotations", list_json(&c->annotations));
 	int ret;
 
 	text = state ? json_dumps(state, JSON_INDENT(1)) : NULL;
@@ -159,7 +159,8 @@ static int read_state(struct container *c)
 	c->creator = process_of_json(json_object_get(state, "creator"));
 	c->sentry = process_of_json(json_object_get(state, "sentry"));
 	c->gofer = process_of_json(json_object_get(state, "gofer"));
-	list_of_json(json_object_get(state, "cgroups"), &c->cgroups);
+	cgroup_fini(&c->cgroup);
+	cgroup_of_json(json_object_get(state, "cgroup"), &c->cgroup);
 	list_of_json(json_object_get(state, "annotations"), &c->annotations);
 	json_decref(state);
 	return 0;

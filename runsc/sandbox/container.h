@@ -8,6 +8,7 @@
 
 #include <jansson.h>
 
+#include "runsc/cgroup/cgroup.h"
 #include "runsc/config/config.h"
 #include "runsc/oci/spec.h"
 
@@ -28,7 +29,7 @@ struct container {
 	struct process_id creator;    /* the runsc that creates it */
 	struct process_id sentry, gofer;
 	char *version, *bundle, *rootfs, *created, *owner;
-	struct strings cgroups;	   /* directories made for it, deepest last */
+	struct cgroup cgroup;
 	struct strings annotations; /* key, value, ... */
 };
 

@@ -6,7 +6,6 @@
 #include <sys/stat.h>
 
 #include "platform/base/log.h"
-#include "runsc/cgroup/cgroup.h"
 #include "runsc/console/console.h"
 #include "runsc/hooks/hooks.h"
 #include "runsc/oci/message.h"
@@ -34,6 +33,7 @@ struct creation {
 	int gofer_ours[MAX_BINDS + 1], gofer_theirs[MAX_BINDS + 1];
 	int control_fd, overlay_fd, slave;
 	int status_fd; /* where the sentry tells the gofer how init ended */
+	struct cgroup_entry cgroup;
 	struct janitor janitor;
 };
 
@@ -248,7 +248,8 @@ static int run_gofer(struct creation *cr, const char *path, const struct gofer_p
 	AUTO(fd_close) int proc_fd = -1;
 	int fds[MAX_BINDS + 8] = { p->ready, p->status, p->exit }, ret;
 	struct spawn_args args = { .path = path, .fds = fds, .fd_count = 3, .stderr_fd = log_fd,
-				   .ready_fd = p->ready, .new_user = cr->config->rootless };
+				   .ready_fd = p->ready, .new_user = cr->config->rootless,
+				   .cgroup = &cr->cgroup };
 	size_t served = 0;
 
 	/* rootless: nobody may enter the sentry's namespaces from outside */
@@ -332,6 +333,7 @@ static int run_sentry(struct creation *cr, const char *path, const struct sentry
 				   .stderr_fd = log_fd,
 				   .ready_fd = p->ready,
 				   .new_user = config->rootless,
+				   .cgroup = &cr->cgroup,
 				   .as_nobody = !config->rootless,
 				   .new_net = own_network(cr),
 				   .loopback = own_network(cr),
@@ -404,6 +406,21 @@ static int make_descriptors(struct creation *cr, struct error *err)
 	return 0;
 }
 
+/* Before there is a process, which then is born in it. The state names what is to be made, for whoever cleans up. */
+static int make_cgroup(struct creation *cr, struct error *err)
+{
+	struct container *c = cr->c;
+	const char *path = cr->spec.cgroups_path;
+
+	if (cr->config->ignore_cgroups)
+		return 0;
+	return cgroup_plan(path, c->id, &c->cgroup, err) || container_save(c, err) ||
+			       cgroup_make(&c->cgroup, &cr->spec.resources, !path || !*path, err) ||
+			       cgroup_entry_open(&c->cgroup, &cr->cgroup, err) ?
+		       -1 :
+		       0;
+}
+
 /* Both processes, and what can be done while they start. */
 static int spawn_both(struct creation *cr, struct error *err)
 {
@@ -414,23 +431,16 @@ static int spawn_both(struct creation *cr, struct error *err)
 	/* an overlay takes the places too */
 	if (!cr->overlay.root)
 		places_make(cr->rootfs, &cr->spec, cr->mount_is_file);
-	if (spawn_sentry(cr, err) || spawn_gofer(cr, err))
+	if (make_cgroup(cr, err) || spawn_sentry(cr, err) || spawn_gofer(cr, err))
 		return -1;
+	cgroup_entry_close(&cr->cgroup);
 	c->sentry = process_id_of(cr->live->sentry.pid);
 	c->gofer = process_id_of(cr->live->gofer.pid);
-	if (!cr->config->ignore_cgroups &&
-	    cgroup_plan(cr->spec.cgroups_path, cr->config->systemd_cgroup, c->id, &cr->spec.resources,
-			&c->cgroups, err))
-		return -1;
 	if (container_save(c, err))
 		return -1;
 	/* only the gofer's own copies must stay open, or it would not notice the sentry's end */
 	for (size_t i = 0; i < cr->gofer_count; i++)
 		fd_close(TAKE_FD(cr->gofer_theirs[i]));
-	if (c->cgroups.count &&
-	    (cgroup_make(&c->cgroups, &cr->spec.resources, err) ||
-	     cgroup_join(&c->cgroups, c->sentry.pid, err) || cgroup_join(&c->cgroups, c->gofer.pid, err)))
-		return -1;
 	if (spawn_wait_ready(helpers, names, ARRAY_COUNT(helpers), READY_MS, err))
 		return -1;
 	log_debug("sentry and gofer are ready");
@@ -555,6 +565,7 @@ static void creation_fini(struct creation *cr)
 	fd_close(cr->overlay_fd);
 	fd_close(cr->status_fd);
 	fd_close(cr->slave);
+	cgroup_entry_close(&cr->cgroup);
 	oci_spec_fini(&cr->spec);
 	free(cr->bundle);
 	free(cr->rootfs);
@@ -570,7 +581,8 @@ int sandbox_create(const struct config *config, const struct create_args *args,
 			       .control_fd = -1,
 			       .overlay_fd = -1,
 			       .status_fd = -1,
-			       .slave = -1 };
+			       .slave = -1,
+			       .cgroup = CGROUP_ENTRY_NONE };
 	struct error other;
 	int result;
 

@@ -8,7 +8,6 @@
 #include <sys/wait.h>
 
 #include "platform/base/log.h"
-#include "runsc/cgroup/cgroup.h"
 #include "runsc/hooks/hooks.h"
 
 #define GONE_MS 10000
@@ -70,7 +69,7 @@ int container_destroy(struct container *c, bool run_hooks, struct error *err)
 	/* what a start or create wrote meanwhile */
 	ret = container_kill_processes(c, err);
 	have_spec = run_hooks && !container_spec(c, &spec, &other);
-	if (cgroup_remove(&c->cgroups, &other) && !ret)
+	if (cgroup_remove(&c->cgroup, &other) && !ret)
 		ret = error_set(err, "%s", other.text);
 	if (remove_dir(c, &other) && !ret)
 		ret = error_set(err, "%s", other.text);

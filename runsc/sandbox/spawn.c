@@ -252,12 +252,14 @@ static void child_descriptors(const struct spawn_args *args)
 	}
 }
 
-static NORETURN void child_run(const struct spawn_args *args, uid_t uid, gid_t gid)
+static NORETURN void child_run(const struct spawn_args *args, uid_t uid, gid_t gid, bool born_in)
 {
 	static char *const environment[] = { NULL };
 	struct rlimit files;
 	int exe;
 
+	if (args->cgroup && (errno = -cgroup_entry_join(args->cgroup, born_in)))
+		child_fail(args, "join the cgroup");
 	child_signals();
 	setsid();
 	umask(0);
@@ -292,14 +294,26 @@ int spawn_helper(const struct spawn_args *args, struct helper *helper, struct er
 		.pidfd = (uintptr_t)&pid_fd,
 		.exit_signal = SIGCHLD,
 	};
+	bool born_in = args->cgroup && args->cgroup->into >= 0;
 	uid_t uid = geteuid();
 	gid_t gid = getegid();
-	long pid = syscall(SYS_clone3, &clone, sizeof(clone));
+	long pid;
+
+	if (born_in) {
+		clone.flags |= CLONE_INTO_CGROUP;
+		clone.cgroup = (uint64_t)args->cgroup->into;
+	}
+	pid = syscall(SYS_clone3, &clone, sizeof(clone));
+	if (pid < 0 && born_in) {
+		born_in = false;
+		clone.flags &= ~(uint64_t)CLONE_INTO_CGROUP;
+		pid = syscall(SYS_clone3, &clone, sizeof(clone));
+	}
 	if (pid < 0)
 		return error_errno(err, errno, "cannot start %s%s", args->path,
 				   args->new_user ? " (are unprivileged user namespaces allowed?)" : "");
 	if (!pid)
-		child_run(args, uid, gid);
+		child_run(args, uid, gid, born_in);
 	helper->pid = (pid_t)pid;
 	log_debug("started %s as process %ld", args->path, pid);
 	helper->pid_fd = pid_fd;

@@ -2,7 +2,7 @@
 #ifndef RUNSC_SANDBOX_SPAWN_H
 #define RUNSC_SANDBOX_SPAWN_H
 
-#include "runsc/oci/spec.h"
+#include "runsc/cgroup/cgroup.h"
 
 #define SPAWN_MAX_FDS 512
 
@@ -21,6 +21,7 @@ struct spawn_args {
 	const char *net_path;	   /* join this network namespace instead, or NULL */
 	bool own_net;		   /* the network namespace is the sandbox's: sysctls may be set */
 	const struct oci_strings *sysctl; /* name=value; those of net. are set in an own namespace */
+	const struct cgroup_entry *cgroup; /* joined before the program runs; or NULL */
 	const char *oom_score_adj; /* text for /proc/self/oom_score_adj, or NULL */
 };
 

@@ -1,9 +1,9 @@
-"""spec, features, events, logs, help, do, hooks, cgroups."""
+"""spec, features, events, logs, help, do, hooks."""
 import glob
 import json
 import os
 
-from cases import Skip, expect, expect_refused, until
+from cases import expect, expect_refused, until
 from e2e import registry
 from e2e.lifecycle import created
 
@@ -151,26 +151,6 @@ def failing_hook_stops_create(env, root):
         config["hooks"] = {"createRuntime": [{"path": "/bin/false"}]}
     bundle = env.bundle(["/bin/echo", "never"], root, edit=edit)
     expect_refused(env.runsc("run", "--bundle", bundle, env.new_id()), "hook")
-
-
-@case()
-def cgroup_limits(env, root):
-    if not os.path.isdir("/sys/fs/cgroup/pids") and not os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
-        raise Skip("no cgroups")
-    path = "/tests-%s" % os.path.basename(env.dir)
-
-    def edit(config):
-        config["linux"]["cgroupsPath"] = path
-        config["linux"]["resources"] = {"pids": {"limit": 500}, "memory": {"limit": 512 << 20}}
-    cid, pid = created(env, root, edit=edit)
-    with open("/proc/%d/cgroup" % pid) as f:
-        text = f.read()
-    assert path in text, text
-    for found in glob.glob("/sys/fs/cgroup/pids%s/pids.max" % path):
-        with open(found) as f:
-            # The sandbox's own tasks come on top: the sentry keeps the exact limit.
-            assert int(f.read()) > 500
-    expect(env.runsc("delete", "--force", cid))
 
 
 @case()

@@ -1,0 +1,16 @@
+/* What a cgroup's files say, in the shape of `runc events`. */
+#ifndef RUNSC_CGROUP_STATS_H
+#define RUNSC_CGROUP_STATS_H
+
+#include "runsc/cgroup/cgroup.h"
+
+/*
+ * The "data" object of an event: cpu, cpuset, memory, pids, blkio, hugetlb. What the host does not count is left out or 0.
+ * A new reference.
+ */
+json_t *cgroup_stats(const struct cgroup *cg);
+
+/* Reads one number ("max" and -1: the largest) of the container's directory with that controller. False: not there. */
+bool cgroup_read(const struct cgroup *cg, const char *controller, const char *file, uint64_t *ret);
+
+#endif

@@ -1,0 +1,211 @@
+/* Host cgroups: hierarchies, paths, and what limits become in the files of both versions. */
+#include "runsc/cgroup/cgroup_priv.h"
+#include "tests/lib/test.h"
+
+struct texts {
+	struct arena arena;
+	struct cgroup_writes w;
+	struct error err;
+	int ret;
+};
+
+/* The writes for a LinuxResources text. */
+static void writes_of(struct texts *t, int version, const char *json)
+{
+	struct oci_resources r;
+
+	*t = (struct texts){ .w.arena = &t->arena };
+	oci_resources_init(&r);
+	t->ret = oci_resources_parse("r", json, strlen(json), &t->arena, &r, &t->err);
+	if (!t->ret)
+		t->ret = version == 1 ? writes_v1(&r, false, &t->w, &t->err) : writes_v2(&r, &t->w, &t->err);
+}
+
+/* Compares with "file=text file=text". */
+static void expect_writes(int version, const char *json, const char *want)
+{
+	static char got[8192];
+	struct texts t;
+	size_t len = 0;
+
+	writes_of(&t, version, json);
+	got[0] = 0;
+	for (size_t i = 0; i < t.w.count; i++)
+		len += (size_t)snprintf(got + len, sizeof(got) - len, "%s%s=%s%s", i ? ";" : "", t.w.v[i].file,
+					t.w.v[i].text, t.w.v[i].optional ? "?" : "");
+	if (t.ret || strcmp(got, want) != 0)
+		test_fail(__FILE__, __LINE__, "version %d of %s: got %s, want %s", version, json,
+			  t.ret ? t.err.text : got, want);
+	arena_fini(&t.arena);
+}
+
+static void expect_refused(int version, const char *json, const char *want)
+{
+	struct texts t;
+
+	writes_of(&t, version, json);
+	if (!t.ret || !strstr(t.err.text, want))
+		test_fail(__FILE__, __LINE__, "%s: got \"%s\", want \"%s\"", json, t.ret ? t.err.text : "success",
+			  want);
+	arena_fini(&t.arena);
+}
+
+TEST(nothing_for_unset_and_zero)
+{
+	expect_writes(1, "{}", "");
+	expect_writes(2, "{}", "");
+	expect_writes(1,
+		      "{\"memory\":{\"limit\":0,\"swap\":0,\"reservation\":0},\"cpu\":{\"shares\":0,\"quota\":0},"
+		      "\"pids\":{\"limit\":0},\"blockIO\":{\"weight\":0},\"network\":{\"classID\":0}}",
+		      "");
+	expect_writes(2, "{\"memory\":{\"limit\":0,\"swap\":0},\"cpu\":{\"period\":0,\"cpus\":\"\"}}", "");
+}
+
+TEST(memory)
+{
+	expect_writes(1, "{\"memory\":{\"limit\":100,\"swap\":300,\"reservation\":50,\"swappiness\":0,\"kernel\":7,"
+			 "\"kernelTCP\":8,\"disableOOMKiller\":true}}",
+		      "memory.limit_in_bytes=100;memory.memsw.limit_in_bytes=300;memory.soft_limit_in_bytes=50;"
+		      "memory.kmem.tcp.limit_in_bytes=8;memory.swappiness=0;memory.oom_control=1");
+	expect_writes(2, "{\"memory\":{\"limit\":100,\"swap\":300,\"reservation\":50,\"swappiness\":1}}",
+		      "memory.swap.max=200;memory.max=100;memory.low=50");
+	/* swap equal to memory: none */
+	expect_writes(2, "{\"memory\":{\"limit\":100,\"swap\":100}}", "memory.swap.max=0?;memory.max=100");
+	expect_writes(2, "{\"memory\":{\"limit\":-1}}", "memory.swap.max=max?;memory.max=max");
+	expect_writes(1, "{\"memory\":{\"limit\":-1}}", "memory.limit_in_bytes=-1;memory.memsw.limit_in_bytes=-1?");
+	expect_writes(2, "{\"memory\":{\"limit\":100,\"swap\":-1}}", "memory.swap.max=max?;memory.max=100");
+	expect_refused(2, "{\"memory\":{\"swap\":100}}", "unable to set swap limit without memory limit");
+	expect_refused(2, "{\"memory\":{\"limit\":200,\"swap\":100}}", "memory+swap limit should be >= memory limit");
+	expect_refused(1, "{\"memory\":{\"swappiness\":101}}", "must be from 0 to 100");
+}
+
+TEST(cpu)
+{
+	expect_writes(1, "{\"cpu\":{\"shares\":1024,\"quota\":50000,\"period\":100000,\"burst\":7,\"idle\":1,"
+			 "\"realtimeRuntime\":3,\"realtimePeriod\":4,\"cpus\":\"0-1\",\"mems\":\"0\"}}",
+		      "cpu.rt_period_us=4;cpu.rt_runtime_us=3;cpu.shares=1024;cpu.cfs_period_us=100000;"
+		      "cpu.cfs_quota_us=50000;cpu.cfs_burst_us=7;cpu.idle=1;cpuset.cpus=0-1;cpuset.mems=0");
+	expect_writes(2, "{\"cpu\":{\"shares\":1024,\"quota\":50000,\"period\":200000,\"burst\":0}}",
+		      "cpu.weight=39;cpu.max=50000 200000;cpu.max.burst=0?");
+	expect_writes(2, "{\"cpu\":{\"shares\":2}}", "cpu.weight=1");
+	expect_writes(2, "{\"cpu\":{\"shares\":999999999}}", "cpu.weight=10000");
+	expect_writes(2, "{\"cpu\":{\"quota\":-1}}", "cpu.max=max 100000");
+	expect_writes(2, "{\"cpu\":{\"quota\":5000}}", "cpu.max=5000 100000");
+	expect_writes(2, "{\"cpu\":{\"shares\":5,\"idle\":1}}", "cpu.idle=1");
+	expect_refused(1, "{\"cpu\":{\"idle\":2}}", "cpu.idle must be from 0 to 1");
+}
+
+TEST(tasks_of_the_sandbox_come_on_top)
+{
+	expect_writes(1, "{\"pids\":{\"limit\":10}}", "pids.max=94");
+	expect_writes(2, "{\"pids\":{\"limit\":-1}}", "pids.max=max");
+}
+
+TEST(block_io)
+{
+	static const char json[] =
+		"{\"blockIO\":{\"weight\":500,\"weightDevice\":[{\"major\":8,\"minor\":16,\"weight\":10}],"
+		"\"throttleReadBpsDevice\":[{\"major\":8,\"minor\":0,\"rate\":600}],"
+		"\"throttleWriteIOPSDevice\":[{\"major\":8,\"minor\":0,\"rate\":0}]}}";
+	struct texts t;
+
+	expect_writes(1, json, "blkio.weight=500;blkio.weight_device=8:16 10;"
+			       "blkio.throttle.read_bps_device=8:0 600;blkio.throttle.write_iops_device=8:0 0");
+	expect_writes(2, json, "io.bfq.weight=500;io.bfq.weight=8:16 10;io.max=8:0 rbps=600;io.max=8:0 wiops=max");
+	writes_of(&t, 2, json);
+	CHECK(!strcmp(t.w.v[0].other_file, "io.weight") && !strcmp(t.w.v[0].other_text, "4950"));
+	CHECK(!strcmp(t.w.v[1].other_text, "8:16 1"));
+	arena_fini(&t.arena);
+}
+
+TEST(others)
+{
+	expect_writes(1, "{\"hugepageLimits\":[{\"pageSize\":\"2MB\",\"limit\":4096}]}",
+		      "hugetlb.2MB.limit_in_bytes=4096;hugetlb.2MB.rsvd.limit_in_bytes=4096?");
+	expect_writes(2, "{\"hugepageLimits\":[{\"pageSize\":\"1GB\",\"limit\":-1}]}",
+		      "hugetlb.1GB.max=max;hugetlb.1GB.rsvd.max=max?");
+	expect_refused(1, "{\"hugepageLimits\":[{\"pageSize\":\"../x\",\"limit\":1}]}", "must be like 2MB or 1GB");
+	expect_writes(1, "{\"network\":{\"classID\":1048577,\"priorities\":[{\"name\":\"eth0\",\"priority\":5}]}}",
+		      "net_cls.classid=1048577;net_prio.ifpriomap=eth0 5");
+	expect_writes(2, "{\"network\":{\"classID\":1048577}}", "");
+	expect_writes(2, "{\"rdma\":{\"mlx5_1\":{\"hcaHandles\":3}}}", "rdma.max=mlx5_1 hca_handle=3 hca_object=max");
+	expect_writes(2, "{\"unified\":{\"memory.high\":\"5\"}}", "memory.high=5");
+	expect_refused(2, "{\"unified\":{\"a/memory.high\":\"5\"}}", "must be a file name");
+	expect_refused(2, "{\"unified\":{\"..\":\"5\"}}", "must be a file name");
+}
+
+TEST(device_list_in_order)
+{
+	static const char json[] = "{\"devices\":[{\"allow\":false,\"access\":\"rwm\"},"
+				   "{\"allow\":true,\"type\":\"c\",\"major\":10,\"minor\":229,\"access\":\"rw\"},"
+				   "{\"allow\":true,\"type\":\"b\",\"major\":-1}]}";
+	static const char *const want[] = { "devices.deny=a", "devices.deny=a", "devices.allow=c 10:229 rw",
+					    "devices.allow=b *:* rwm", "devices.allow=c *:* m" };
+	struct arena arena = { 0 };
+	struct cgroup_writes w = { .arena = &arena };
+	struct oci_resources r;
+	struct error err;
+
+	oci_resources_init(&r);
+	CHECK(!oci_resources_parse("r", json, strlen(json), &arena, &r, &err));
+	CHECK(!writes_v1(&r, true, &w, &err) && w.count > ARRAY_COUNT(want));
+	for (size_t i = 0; i < ARRAY_COUNT(want); i++) {
+		const char *got = arena_printf(&arena, "%s=%s", w.v[i].file, w.v[i].text);
+
+		CHECK(!strcmp(got, want[i]));
+	}
+	arena_fini(&arena);
+}
+
+TEST(too_many_values)
+{
+	static char json[65536];
+	size_t len = (size_t)sprintf(json, "{\"rdma\":{");
+
+	for (int i = 0; i < 600; i++)
+		len += (size_t)sprintf(json + len, "%s\"d%d\":{\"hcaHandles\":1}", i ? "," : "", i);
+	sprintf(json + len, "}}");
+	expect_refused(2, json, "more than 512 values");
+}
+
+TEST(hierarchies_of_mountinfo)
+{
+	char mounts[] = "30 25 0:26 / /sys/fs/cgroup ro - tmpfs tmpfs ro,mode=755\n"
+			"31 30 0:27 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw,nsdelegate\n"
+			"32 30 0:28 / /sys/fs/cgroup/systemd rw shared:9 - cgroup cgroup rw,xattr,name=systemd\n"
+			"33 30 0:29 /docker/1 /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n"
+			"34 30 0:30 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory,release_agent=/x\n"
+			"35 30 0:30 / /srv/jail/memory rw - cgroup cgroup rw,memory\n";
+	struct hierarchies list;
+
+	hierarchies_parse(mounts, "4:memory:/a/b\n3:cpuacct,cpu:/docker/1/c\n1:name=systemd:/s\n0::/u/v\n", &list);
+	CHECK(list.count == 4);
+	CHECK(!list.v[0].controllers && !strcmp(list.v[0].own, "/u/v"));
+	CHECK(!strcmp(list.v[1].controllers, "name=systemd") && !strcmp(list.v[1].own, "/s"));
+	/* only a part is mounted */
+	CHECK(!strcmp(list.v[2].controllers, "cpu,cpuacct") && !strcmp(list.v[2].own, "/c"));
+	CHECK(!strcmp(list.v[3].controllers, "memory") && !strcmp(list.v[3].own, "/a/b"));
+	CHECK(!strcmp(list.v[3].mount, "/sys/fs/cgroup/memory"));
+	hierarchies_fini(&list);
+}
+
+TEST(state_keeps_directories)
+{
+	json_t *json = json_loads("[{\"path\":\"/x/y\",\"controllers\":\"cpu,cpuacct\",\"leaf\":true,\"made\":true},"
+				  "{\"path\":\"/u/y\",\"controllers\":null,\"leaf\":true,\"made\":false},"
+				  "{\"path\":\"relative\"}, 7]",
+				  0, NULL);
+	struct cgroup cg, again;
+	json_t *back;
+
+	cgroup_of_json(json, &cg);
+	CHECK(cg.count == 2 && cg.v[0].made && cg.v[0].leaf && !cg.v[1].made && !cg.v[1].controllers);
+	CHECK(cgroup_find(&cg, "cpuacct") == &cg.v[0] && cgroup_find(&cg, "memory") == &cg.v[1]);
+	back = cgroup_json(&cg);
+	cgroup_of_json(back, &again);
+	CHECK(again.count == 2 && !strcmp(again.v[0].controllers, "cpu,cpuacct") && again.v[0].made);
+	json_decref(json);
+	json_decref(back);
+	cgroup_fini(&cg);
+	cgroup_fini(&again);
+}

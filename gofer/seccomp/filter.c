@@ -39,6 +39,6 @@ int jail_filter(bool host_uds, char *why, size_t why_size)
 		{ uds_rules, ARRAY_COUNT(uds_rules) },
 	};
 
-	return seccomp_load_rules(sets, host_uds ? 2 : 1, SECCOMP_KILL_HERE, why, why_size);
+	return seccomp_load_rules(sets, host_uds ? 2 : 1, SECCOMP_KILL, why, why_size);
 }
 #endif

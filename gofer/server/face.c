@@ -1,12 +1,14 @@
 /*
- * What the host sees of a container: the gofer's main thread. Its pid is in the pid file; its mount
- * namespace shows the container's files to engines that enter it by /proc/PID (copying files, listing
- * processes, hooks), and its end is the end of the container.
+ * What the host sees of a container: the gofer's first process. Its pid is in the pid file; its namespaces are
+ * those of config.json, its mount namespace shows the container's files to engines that enter it by
+ * /proc/PID (copying files, listing processes, hooks), and its end is the end of the container.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/mount.h>
 #include <linux/openat2.h>
+#include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/mount.h>
@@ -66,7 +68,8 @@ static void release(int *fd)
 	*fd = -1;
 }
 
-int face_enter(const struct gofer_options *opt, struct gofer_trees *trees, char *why, size_t why_size)
+/* A mount namespace of its own, with the container's root and what is mounted there. */
+static int enter_own(const struct gofer_options *opt, struct gofer_trees *trees, char *why, size_t why_size)
 {
 	bool shown = trees->shown[0] >= 0;
 	int err;
@@ -93,11 +96,25 @@ int face_enter(const struct gofer_options *opt, struct gofer_trees *trees, char 
 			log_debug("%s is not shown on the host: %s", opt->attach[i].at, strerror(errno));
 		release(&trees->shown[i]);
 	}
-	if (opt->proc_fd >= 0) {
-		if (shown && attach_at(opt->proc_fd, "/proc") < 0)
-			log_debug("the container's processes are not shown in its /proc: %s", strerror(errno));
-		close(opt->proc_fd);
-	}
+	if (opt->proc_fd >= 0 && shown && attach_at(opt->proc_fd, "/proc") < 0)
+		log_debug("the container's processes are not shown in its /proc: %s", strerror(errno));
+	return 0;
+}
+
+int face_enter(const struct gofer_options *opt, struct gofer_trees *trees, char *why, size_t why_size)
+{
+	if (opt->mount_ns_fd >= 0)
+		return setns(opt->mount_ns_fd, CLONE_NEWNS) < 0 ?
+			       jail_fail(why, why_size, "join the mount namespace of config.json", "") : 0;
+	return opt->stay ? 0 : enter_own(opt, trees, why, why_size);
+}
+
+int face_user_namespace(const struct gofer_options *opt, char *why, size_t why_size)
+{
+	if (opt->user_ns_fd >= 0 && setns(opt->user_ns_fd, CLONE_NEWUSER) < 0)
+		return jail_fail(why, why_size, "join the user namespace of config.json", "");
+	if (opt->new_user && unshare(CLONE_NEWUSER) < 0)
+		return jail_fail(why, why_size, "make a user namespace", "");
 	return 0;
 }
 
@@ -116,20 +133,21 @@ int face_filter(char *why, size_t why_size)
 {
 	const struct seccomp_set set = { face_rules, ARRAY_COUNT(face_rules) };
 
-	return seccomp_load_rules(&set, 1, SECCOMP_KILL_HERE, why, why_size);
+	return seccomp_load_rules(&set, 1, SECCOMP_KILL, why, why_size);
 }
 #endif
 
-NORETURN void face_stand(const struct gofer_options *opt)
+NORETURN void face_stand(const struct gofer_options *opt, int server)
 {
+	struct pollfd pfd[] = { { .fd = opt->status_fd, .events = POLLIN }, { .fd = server, .events = POLLIN } };
 	int status = 0;
-	ssize_t n;
 
-	do
-		n = read(opt->status_fd, &status, sizeof(status));
-	while (n < 0 && errno == EINTR);
-	/* the sentry died without a word */
-	if (n != (ssize_t)sizeof(status))
+	while (poll(pfd, ARRAY_COUNT(pfd), -1) < 0 && errno == EINTR)
+		;
+	if (opt->status_fd < 0)
+		_exit(0);
+	/* no word: the sentry died, or the server did and the sentry ends for want of files */
+	if (!pfd[0].revents || read(opt->status_fd, &status, sizeof(status)) != (ssize_t)sizeof(status))
 		_exit(EXIT_SIGNAL_BASE + SIGKILL);
 	if (opt->exit_fd >= 0 && write(opt->exit_fd, &status, sizeof(status)) != (ssize_t)sizeof(status))
 		log_warn("nobody takes the exit status");

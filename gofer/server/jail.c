@@ -1,4 +1,4 @@
-/* The jail of the thread that serves: mounts and capabilities. The filter is in gofer/seccomp. */
+/* The jail of the process that serves: mounts and capabilities. The filter is in gofer/seccomp. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
@@ -76,15 +76,19 @@ int jail_empty_root(char *why, size_t why_size)
 	return jail_fail(why, why_size, "mount an empty root", "");
 }
 
+int jail_unshare(char *why, size_t why_size)
+{
+	if (unshare(CLONE_NEWNS) < 0)
+		return jail_fail(why, why_size, "make a mount namespace", "");
+	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+		return jail_fail(why, why_size, "make mounts private", "");
+	return 0;
+}
+
 int trees_clone(const struct gofer_options *opt, struct gofer_trees *trees, char *why, size_t why_size)
 {
 	for (unsigned int i = 0; i < ARRAY_COUNT(trees->served); i++)
 		trees->served[i] = trees->shown[i] = -1;
-	/* A mount namespace of its own even if the caller forgot: what follows must not leak. */
-	if (unshare(CLONE_NEWNS) < 0)
-		return jail_fail(why, why_size, "leave the host's mount namespace", "");
-	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
-		return jail_fail(why, why_size, "make mounts private", "");
 	for (unsigned int i = 0; i < opt->attach_count; i++) {
 		uint64_t readonly = opt->attach[i].readonly ? MOUNT_ATTR_RDONLY : 0;
 
@@ -92,7 +96,7 @@ int trees_clone(const struct gofer_options *opt, struct gofer_trees *trees, char
 					      why, why_size);
 		if (trees->served[i] < 0)
 			return trees->served[i];
-		if (!opt->attach[i].at)
+		if (!opt->attach[i].at || opt->stay || opt->mount_ns_fd >= 0)
 			continue;
 		trees->shown[i] = clone_tree(&opt->attach[i], readonly, why, why_size);
 		if (trees->shown[i] < 0)
@@ -106,8 +110,8 @@ int jail_enter(const struct gofer_options *opt, struct gofer_trees *trees, char 
 	char label[16];
 	int base, err;
 
-	if (unshare(CLONE_FS | CLONE_NEWNS) < 0)
-		return jail_fail(why, why_size, "leave the container's mount namespace", "");
+	if (jail_unshare(why, why_size) < 0)
+		return -errno;
 	base = jail_empty_root(why, why_size);
 	if (base < 0)
 		return base;

@@ -1,22 +1,22 @@
 /*
- * runsc-gofer: serves the files of one container to its sentry, and stands for it on the host.
+ * runsc-gofer: stands for a container on the host, and serves its files to its sentry. Two processes.
  *
  * Order of birth; no byte of a connection is read before step 8:
  *  1. read the command line, open the log
  *  2. limits: descriptors up, core dumps and dumpability off, umask 0
  *  3. private mount namespace, clones of the trees
- *  4. main thread: pivot into the container's tree (face.c)
- *  5. serving thread: a mount namespace of its own, pivot into an empty root that holds only the
- *     served trees, nosuid, nodev, read-only where asked for (jail.c)
- *  6. each thread: drop capabilities, no_new_privs, system call filter
- *  7. main thread: wait for the sentry's word
- *  8. serving thread: tell runsc that all is ready, and serve
+ *  4. the container's tree becomes the root (face.c)
+ *  5. fork: the child is the server
+ *  6. server: a mount namespace of its own, pivot into an empty root that holds only the
+ *     served trees, nosuid, nodev, read-only where asked for (jail.c); capabilities, no_new_privs, filter
+ *  7. first process: user namespace, no capabilities, no_new_privs, filter; when the server is ready too it
+ *     tells runsc, and waits for the sentry's word
+ *  8. server: serve
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <link.h>
 #include <malloc.h>
-#include <pthread.h>
-#include <semaphore.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,6 +25,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "gofer/server/server.h"
@@ -37,7 +38,6 @@ static unsigned int set_limits(void)
 	struct rlimit files, core = { 0, 0 };
 
 	umask(0);
-	mallopt(M_ARENA_MAX, 1); /* a thread's own arena grows by mprotect */
 	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 	setrlimit(RLIMIT_CORE, &core);
 	signal(SIGPIPE, SIG_IGN);
@@ -91,84 +91,104 @@ static void conns_init(struct conn *conns, const struct gofer_options *opt)
 	}
 }
 
-/* What the serving thread gets from main and gives back. */
-static struct {
-	struct gofer_options opt;
-	struct gofer_trees trees;
-	unsigned int fd_limit;
-	char why[512]; /* empty: it serves */
-	sem_t jailed; /* why is final */
-	sem_t filtered; /* the main thread too has lost its privileges */
-} gofer;
-
-static void wait_for(sem_t *sem)
-{
-	while (sem_wait(sem) < 0)
-		;
-}
-
-static void *serve_main(void *arg UNUSED)
+/* The server: tells the first process by a byte on done that it is ready. */
+static NORETURN void serve_main(const struct gofer_options *opt, struct gofer_trees *trees, unsigned int fd_limit,
+				pid_t face, int done)
 {
 	static struct conn conns[GOFER_ATTACH_MAX];
-	const struct gofer_options *opt = &gofer.opt;
-	int base = jail_enter(opt, &gofer.trees, gofer.why, sizeof(gofer.why)), err = base;
+	char why[512];
+	int base, err;
 
+	/* it must not outlive the container */
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != face)
+		_exit(1);
+	err = base = jail_enter(opt, trees, why, sizeof(why));
 	if (err >= 0)
-		err = jail_drop_caps(true, gofer.why, sizeof(gofer.why));
+		err = jail_drop_caps(true, why, sizeof(why));
 	if (err >= 0)
-		err = jail_filter(opt->host_uds, gofer.why, sizeof(gofer.why));
-	if (err >= 0)
-		gofer.why[0] = 0;
-	sem_post(&gofer.jailed);
+		err = jail_filter(opt->host_uds, why, sizeof(why));
 	if (err < 0)
-		return NULL;
-	wait_for(&gofer.filtered);
-	shed_memory();
-	if (opt->ready_fd >= 0) {
-		if (write(opt->ready_fd, "", 1) != 1)
-			_exit(1);
-		close(opt->ready_fd);
-	}
-	backend_init(base, gofer.fd_limit - opt->attach_count - BACKEND_FD_RESERVE);
+		die(opt->ready_fd, why);
+	backend_init(base, fd_limit - opt->attach_count - BACKEND_FD_RESERVE);
 	conns_init(conns, opt);
+	shed_memory();
+	if (write(done, "", 1) != 1)
+		_exit(1);
+	close(done);
+	close(opt->ready_fd);
 	serve(conns, opt->attach_count);
-	return NULL;
+	_exit(0);
+}
+
+/* Whether the server is ready; if not it has said why. */
+static bool server_ready(int done)
+{
+	char byte;
+	ssize_t n;
+
+	do
+		n = read(done, &byte, 1);
+	while (n < 0 && errno == EINTR);
+	close(done);
+	return n == 1;
+}
+
+/* What only the server needs. */
+static void close_served(const struct gofer_options *opt, struct gofer_trees *trees)
+{
+	for (unsigned int i = 0; i < opt->attach_count; i++) {
+		close(opt->attach[i].fd);
+		close(trees->served[i]);
+	}
 }
 
 int main(int argc, char **argv)
 {
-	struct gofer_options *opt = &gofer.opt;
-	char *why = gofer.why;
-	pthread_t thread;
-	int err;
+	static struct gofer_options opt;
+	static struct gofer_trees trees;
+	unsigned int fd_limit;
+	char why[512];
+	int done[2], server, err;
+	pid_t self = getpid(), child;
 
-	err = options_parse(argc, argv, opt, why, sizeof(gofer.why));
+	err = options_parse(argc, argv, &opt, why, sizeof(why));
 	if (err < 0)
 		die(-1, why);
-	log_init(opt->log_fd, opt->log_format, opt->log_level, "gofer");
-	gofer.fd_limit = set_limits();
-	if (gofer.fd_limit < opt->attach_count + 2 * BACKEND_FD_RESERVE)
-		die(opt->ready_fd, "the limit on open files is too low");
-	err = trees_clone(opt, &gofer.trees, why, sizeof(gofer.why));
+	log_init(opt.log_fd, opt.log_format, opt.log_level, "gofer");
+	fd_limit = set_limits();
+	if (fd_limit < opt.attach_count + 2 * BACKEND_FD_RESERVE)
+		die(opt.ready_fd, "the limit on open files is too low");
+	err = opt.stay ? 0 : jail_unshare(why, sizeof(why));
 	if (err == 0)
-		err = face_enter(opt, &gofer.trees, why, sizeof(gofer.why));
-	if (err < 0)
-		die(opt->ready_fd, why);
-	sem_init(&gofer.jailed, 0, 0);
-	sem_init(&gofer.filtered, 0, 0);
-	if (pthread_create(&thread, NULL, serve_main, NULL) != 0)
-		die(opt->ready_fd, "no thread to serve with");
-	wait_for(&gofer.jailed);
-	if (why[0])
-		die(opt->ready_fd, why);
-	err = jail_drop_caps(false, why, sizeof(gofer.why));
+		err = trees_clone(&opt, &trees, why, sizeof(why));
 	if (err == 0)
-		err = face_filter(why, sizeof(gofer.why));
+		err = face_enter(&opt, &trees, why, sizeof(why));
 	if (err < 0)
-		die(opt->ready_fd, why);
-	sem_post(&gofer.filtered);
-	if (opt->status_fd >= 0)
-		face_stand(opt);
-	pthread_join(thread, NULL);
-	_exit(0);
+		die(opt.ready_fd, why);
+	if (pipe2(done, O_CLOEXEC) < 0)
+		die(opt.ready_fd, "no pipe to the server");
+	child = fork();
+	if (child == 0)
+		serve_main(&opt, &trees, fd_limit, self, done[1]);
+	server = child > 0 ? (int)syscall(SYS_pidfd_open, child, 0) : -1;
+	if (server < 0)
+		die(opt.ready_fd, "cannot start the server");
+	close(done[1]);
+	close_served(&opt, &trees);
+	err = face_user_namespace(&opt, why, sizeof(why));
+	if (err == 0)
+		err = jail_drop_caps(false, why, sizeof(why));
+	if (err == 0)
+		err = face_filter(why, sizeof(why));
+	if (err < 0)
+		die(opt.ready_fd, why);
+	shed_memory();
+	if (!server_ready(done[0]))
+		_exit(1);
+	if (opt.ready_fd >= 0) {
+		if (write(opt.ready_fd, "", 1) != 1)
+			_exit(1);
+		close(opt.ready_fd);
+	}
+	face_stand(&opt, server);
 }

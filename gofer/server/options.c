@@ -64,6 +64,10 @@ static bool parse_one(struct gofer_options *o, const char *name, char *value)
 		o->exit_fd = n;
 	else if (strcmp(name, "--proc-fd") == 0)
 		o->proc_fd = n;
+	else if (strcmp(name, "--mount-ns-fd") == 0)
+		o->mount_ns_fd = n;
+	else if (strcmp(name, "--user-ns-fd") == 0)
+		o->user_ns_fd = n;
 	else if (strcmp(name, "--log-level") == 0 && n <= LOG_DEBUG)
 		o->log_level = (enum log_level)n;
 	else
@@ -71,19 +75,29 @@ static bool parse_one(struct gofer_options *o, const char *name, char *value)
 	return true;
 }
 
+static bool parse_flag(struct gofer_options *o, const char *name)
+{
+	bool *flag = strcmp(name, "--host-uds") == 0 ? &o->host_uds :
+		     strcmp(name, "--stay") == 0     ? &o->stay :
+		     strcmp(name, "--new-user") == 0 ? &o->new_user :
+						       NULL;
+
+	if (flag)
+		*flag = true;
+	return flag;
+}
+
 int options_parse(int argc, char **argv, struct gofer_options *ret_options, char *why,
 		  size_t why_size)
 {
 	struct gofer_options o = {
-		.log_fd = -1, .ready_fd = -1, .status_fd = -1, .exit_fd = -1, .proc_fd = -1,
+		.log_fd = -1, .ready_fd = -1, .status_fd = -1, .exit_fd = -1, .proc_fd = -1, .mount_ns_fd = -1, .user_ns_fd = -1,
 		.log_level = LOG_WARN, .log_format = LOG_TEXT
 	};
 
 	for (int i = 1; i < argc; i++) {
-		if (strcmp(argv[i], "--host-uds") == 0) {
-			o.host_uds = true;
+		if (parse_flag(&o, argv[i]))
 			continue;
-		}
 		if (i + 1 == argc) {
 			snprintf(why, why_size, "option %s is unknown or lacks its value", argv[i]);
 			return -EINVAL;

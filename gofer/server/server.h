@@ -19,6 +19,9 @@ struct gofer_options {
 	int status_fd; /* the sentry's word on how the container's init ended; -1: none will come */
 	int exit_fd;   /* takes that word; -1: nobody wants it */
 	int proc_fd; /* a detached mount to show as the container's /proc, or -1 */
+	int mount_ns_fd, user_ns_fd; /* namespaces that config.json names, to be joined, or -1 */
+	bool stay;		     /* config.json lists no mount namespace: stay in the caller's */
+	bool new_user;		     /* it lists a user namespace; who reads the ready byte writes the maps */
 	enum log_format log_format;
 	enum log_level log_level;
 	bool host_uds;
@@ -39,33 +42,37 @@ struct gofer_trees {
 	int shown[GOFER_ATTACH_MAX];
 };
 
-/*
- * A private mount namespace for the caller, and clones of the trees, before anybody leaves the host's. 0,
- * or -errno with a sentence in why, like all below.
- */
+/* Clones the trees of the caller's mount namespace. 0, or -errno with a sentence in why, like all below. */
 NODISCARD int trees_clone(const struct gofer_options *opt, struct gofer_trees *trees, char *why,
 			  size_t why_size);
 /*
- * The main thread leaves the host's tree for the container's: the first tree is the root, the others are where
- * the container has them if that place exists. Without a first
- * tree's `at` the new root is empty.
+ * The first process leaves its private copy of the host's mounts for the container's tree: the first tree is
+ * the root, the others are where the container has them if that place exists. Without a first tree's `at`
+ * the new root is empty. With a mount namespace given, or none wanted, it goes there or stays.
  */
 NODISCARD int face_enter(const struct gofer_options *opt, struct gofer_trees *trees, char *why,
 			 size_t why_size);
-/* The main thread's filter: from now on it can read, write and end, and no more. */
+/* Joins or makes its user namespace. */
+NODISCARD int face_user_namespace(const struct gofer_options *opt, char *why, size_t why_size);
+/* The first process's filter: from now on it can wait, read, write and end, and no more. */
 NODISCARD int face_filter(char *why, size_t why_size);
-/* Waits for the sentry's word, hands it on and ends the process with the exit status that it names. */
-NORETURN void face_stand(const struct gofer_options *opt);
-
 /*
- * The calling thread leaves the main thread's mount namespace for one of its own with an empty root that holds
- * only the served trees, named "0", "1" ... Returns an owned descriptor of that root.
+ * Waits for the sentry's word, or the end of the server (a pidfd), hands the word on and ends the process with the
+ * exit status that it names.
+ */
+NORETURN void face_stand(const struct gofer_options *opt, int server);
+
+/* A mount namespace of the caller's own, from which nothing propagates. */
+NODISCARD int jail_unshare(char *why, size_t why_size);
+/*
+ * The calling process leaves its mount namespace for one of its own with an empty root that holds only the served
+ * trees, named "0", "1" ... Returns an owned descriptor of that root.
  */
 NODISCARD int jail_enter(const struct gofer_options *opt, struct gofer_trees *trees, char *why,
 			 size_t why_size);
-/* Drops every capability of the calling thread but those of the README (none without keep), for good. */
+/* Drops every capability but those of the README (none without keep), for good. */
 NODISCARD int jail_drop_caps(bool keep, char *why, size_t why_size);
-/* Installs the serving thread's filter; everything it does not list kills the process. */
+/* Installs the server's filter; everything it does not list kills the process. */
 NODISCARD int jail_filter(bool host_uds, char *why, size_t why_size);
 /* An empty, read-only directory in a mount of its own as working directory; returns its descriptor. */
 NODISCARD int jail_empty_root(char *why, size_t why_size);

@@ -21,11 +21,10 @@ static int add_rule(scmp_filter_ctx ctx, const struct seccomp_rule *r)
 }
 
 /* A filter of all sets, or NULL with *ret_err and a sentence. */
-static scmp_filter_ctx build(const struct seccomp_set *sets, size_t set_count, enum seccomp_default action,
+static scmp_filter_ctx build(const struct seccomp_set *sets, size_t set_count, uint32_t action,
 			     char *why, size_t why_size, int *ret_err)
 {
-	scmp_filter_ctx ctx =
-		seccomp_init(action == SECCOMP_REPORT ? SCMP_ACT_TRAP : SCMP_ACT_KILL_PROCESS);
+	scmp_filter_ctx ctx = seccomp_init(action);
 	int err;
 
 	*ret_err = -ENOMEM;
@@ -35,7 +34,7 @@ static scmp_filter_ctx build(const struct seccomp_set *sets, size_t set_count, e
 	}
 	err = seccomp_attr_set(ctx, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
 	if (err == 0)
-		err = seccomp_attr_set(ctx, SCMP_FLTATR_CTL_TSYNC, action != SECCOMP_KILL_HERE);
+		err = seccomp_attr_set(ctx, SCMP_FLTATR_CTL_TSYNC, 1);
 	/* A binary tree: calls with argument checks are found in a few steps. */
 	if (err == 0)
 		err = seccomp_attr_set(ctx, SCMP_FLTATR_CTL_OPTIMIZE, 2);
@@ -63,8 +62,9 @@ static scmp_filter_ctx build(const struct seccomp_set *sets, size_t set_count, e
 int seccomp_load_rules(const struct seccomp_set *sets, size_t set_count, enum seccomp_default action,
 		       char *why, size_t why_size)
 {
+	uint32_t otherwise = action == SECCOMP_REPORT ? SCMP_ACT_TRAP : SCMP_ACT_KILL_PROCESS;
 	int err;
-	scmp_filter_ctx ctx = build(sets, set_count, action, why, why_size, &err);
+	scmp_filter_ctx ctx = build(sets, set_count, otherwise, why, why_size, &err);
 
 	if (!ctx)
 		return err;
@@ -79,7 +79,7 @@ int seccomp_print_rules(const struct seccomp_set *sets, size_t set_count, int fd
 {
 	char why[128];
 	int err;
-	scmp_filter_ctx ctx = build(sets, set_count, SECCOMP_KILL, why, sizeof(why), &err);
+	scmp_filter_ctx ctx = build(sets, set_count, SCMP_ACT_KILL_PROCESS, why, sizeof(why), &err);
 
 	if (!ctx)
 		return err;

@@ -37,7 +37,6 @@ struct seccomp_rule {
 
 enum seccomp_default {
 	SECCOMP_KILL,   /* the process dies by SIGSYS */
-	SECCOMP_KILL_HERE, /* the same, but the filter is for the calling thread alone */
 	SECCOMP_REPORT, /* debugging: SIGSYS is raised; the handler of seccomp_report_install says which call */
 };
 
@@ -47,8 +46,8 @@ struct seccomp_set {
 };
 
 /*
- * Builds one filter of all sets and loads it into every thread of the process, or this one
- * (no_new_privs is set too). Before anything hostile is read. 0, or -errno with a sentence in why[why_size].
+ * Builds one filter of all sets and loads it into every thread of the process (no_new_privs is set
+ * too). Before anything hostile is read. 0, or -errno with a sentence in why[why_size].
  */
 NODISCARD int seccomp_load_rules(const struct seccomp_set *sets, size_t set_count,
 				 enum seccomp_default action, char *why, size_t why_size);

@@ -200,21 +200,48 @@ static void child_own_network(const struct spawn_args *args)
 		child_sysctl(args, args->sysctl->v[i]);
 }
 
+static const int clone_flags[NS_KINDS] = { [NS_PID] = CLONE_NEWPID, [NS_NETWORK] = CLONE_NEWNET,
+					  [NS_MOUNT] = CLONE_NEWNS, [NS_IPC] = CLONE_NEWIPC,
+					  [NS_UTS] = CLONE_NEWUTS,  [NS_CGROUP] = CLONE_NEWCGROUP };
+
+/* Whether the program gets a new namespace of this kind. */
+static bool is_new(const struct spawn_args *args, enum oci_ns_kind kind)
+{
+	return !args->listed || (args->listed[kind].present && !args->listed[kind].path);
+}
+
+static const char *named(const struct spawn_args *args, enum oci_ns_kind kind)
+{
+	return args->listed && args->listed[kind].present ? args->listed[kind].path : NULL;
+}
+
+/* Negative errno. */
+static int join(const char *path, enum oci_ns_kind kind)
+{
+	AUTO(fd_close) int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	return fd < 0 || setns(fd, clone_flags[kind]) < 0 ? -errno : 0;
+}
+
 static void child_namespaces(const struct spawn_args *args)
 {
-	int flags = CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP;
+	static const enum oci_ns_kind kinds[] = { NS_IPC, NS_UTS, NS_CGROUP };
+	int flags = is_new(args, NS_MOUNT) ? CLONE_NEWNS : 0;
 
-	if (args->net_path) {
-		int fd = open(args->net_path, O_RDONLY | O_CLOEXEC);
-
-		if (fd < 0 || setns(fd, CLONE_NEWNET) < 0)
-			child_fail(args, "join the network namespace of config.json");
-	}
+	if (args->net_path && (errno = -join(args->net_path, NS_NETWORK)))
+		child_fail(args, "join the network namespace of config.json");
 	if (args->beside && setns(args->beside->pid_fd, CLONE_NEWNET) < 0)
 		child_fail(args, "join the network namespace of the sentry");
+	for (size_t i = 0; i < ARRAY_COUNT(kinds); i++) {
+		const char *path = named(args, kinds[i]);
+
+		if (path && (errno = -join(path, kinds[i])))
+			child_fail(args, "join a namespace of config.json");
+		flags |= is_new(args, kinds[i]) ? clone_flags[kinds[i]] : 0;
+	}
 	if (unshare(flags) < 0)
 		child_fail(args, "make namespaces");
-	if (mount(NULL, "/", NULL, MS_SLAVE | MS_REC, NULL) < 0)
+	if (is_new(args, NS_MOUNT) && mount(NULL, "/", NULL, MS_SLAVE | MS_REC, NULL) < 0)
 		child_fail(args, "make the mount namespace private");
 	if (args->loopback && (errno = -loopback_up()))
 		child_fail(args, "bring the loopback device up");
@@ -289,16 +316,22 @@ int spawn_helper(const struct spawn_args *args, struct helper *helper, struct er
 {
 	int pid_fd = -1;
 	struct clone_args clone = {
-		.flags = CLONE_PIDFD | CLONE_NEWPID | (args->new_user ? CLONE_NEWUSER : 0) |
-			 (args->new_net && !args->net_path ? CLONE_NEWNET : 0),
+		.flags = CLONE_PIDFD | (is_new(args, NS_PID) ? CLONE_NEWPID : 0) |
+			 (args->new_user ? CLONE_NEWUSER : 0) | (args->new_net && !args->net_path ? CLONE_NEWNET : 0),
 		.pidfd = (uintptr_t)&pid_fd,
 		.exit_signal = SIGCHLD,
 	};
+	AUTO(fd_close) int own = -1;
 	bool born_in = args->cgroup && args->cgroup->into >= 0;
 	uid_t uid = geteuid();
 	gid_t gid = getegid();
 	long pid;
 
+	if (named(args, NS_PID)) {
+		own = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC);
+		if (own < 0 || join(named(args, NS_PID), NS_PID))
+			return error_errno(err, errno, "cannot join the pid namespace %s", named(args, NS_PID));
+	}
 	if (born_in) {
 		clone.flags |= CLONE_INTO_CGROUP;
 		clone.cgroup = (uint64_t)args->cgroup->into;
@@ -309,6 +342,8 @@ int spawn_helper(const struct spawn_args *args, struct helper *helper, struct er
 		clone.flags &= ~(uint64_t)CLONE_INTO_CGROUP;
 		pid = syscall(SYS_clone3, &clone, sizeof(clone));
 	}
+	if (pid && own >= 0 && setns(own, CLONE_NEWPID) < 0)
+		log_warn("cannot go back to the own pid namespace: %s", strerror(errno));
 	if (pid < 0)
 		return error_errno(err, errno, "cannot start %s%s", args->path,
 				   args->new_user ? " (are unprivileged user namespaces allowed?)" : "");

@@ -14,6 +14,8 @@ struct spawn_args {
 	int stderr_fd; /* -1: /dev/null */
 	int ready_fd;  /* where a failure before exec is told as one line; also in fds */
 	const struct helper *beside; /* share the network namespace that it was born in; or NULL */
+	/* the pid, ipc, uts, cgroup and mount namespaces of config.json: new, named, or the caller's; NULL: all new */
+	const struct oci_namespace *listed;
 	bool new_user; /* rootless: a user namespace in which the caller is root */
 	bool as_nobody; /* root becomes nobody, with CAP_SYS_ADMIN and CAP_SETPCAP for the program's boot */
 	bool new_net;  /* an empty network namespace */
@@ -42,7 +44,8 @@ char *spawn_find(const char *name, struct error *err);
  */
 int spawn_open_kvm(const char *platform, int *ret_fd, struct error *err);
 /*
- * Starts the program in fresh pid, mount, ipc, uts and cgroup namespaces (and those asked for), session
+ * Starts the program in fresh pid, mount, ipc, uts and cgroup namespaces (or those listed; a named mount namespace is
+ * left to the program), session
  * leader, working directory /, umask 0, default signals, stdin and stdout at /dev/null, every
  * descriptor closed that is not in fds. Returns at once; see spawn_wait_ready. The child is the
  * caller's; helper->ready_fd is not touched.

@@ -1,0 +1,35 @@
+/* What the steps of a create share; private to this folder. */
+#ifndef RUNSC_SANDBOX_CREATION_H
+#define RUNSC_SANDBOX_CREATION_H
+
+#include "runsc/sandbox/janitor.h"
+#include "runsc/sandbox/sandbox.h"
+
+#define MAX_BINDS 200u
+
+/* All that a create works with; gone at its end. */
+struct creation {
+	const struct config *config;
+	const struct create_args *args;
+	struct container *c;
+	struct sandbox_live *live;
+	struct oci_spec spec;
+	struct overlay_choice overlay;
+	char *bundle, *rootfs;
+	bool *mount_is_file;
+	size_t gofer_count;
+	int gofer_ours[MAX_BINDS + 1], gofer_theirs[MAX_BINDS + 1];
+	int control_fd, overlay_fd, slave;
+	int status_fd; /* where the sentry tells the gofer how init ended */
+	struct cgroup_entry cgroup;
+	struct janitor janitor;
+};
+
+/* Start the two programs of a sandbox (birth.c); spawn_wait_ready tells when they have come up. */
+int spawn_sentry(struct creation *cr, struct error *err);
+/* After the sentry, whose network namespace it joins. */
+int spawn_gofer(struct creation *cr, struct error *err);
+/* Writes the mappings of config.json for the process that stands for the container, once it is ready. */
+int gofer_map_ids(const struct creation *cr, struct error *err);
+
+#endif

@@ -9,6 +9,7 @@
 #include "runsc/console/console.h"
 #include "runsc/hooks/hooks.h"
 #include "runsc/oci/message.h"
+#include "runsc/oci/seccomp.h"
 #include "runsc/sandbox/control.h"
 #include "runsc/sandbox/destroy.h"
 #include "runsc/sandbox/janitor.h"
@@ -29,6 +30,8 @@ struct creation {
 	struct overlay_choice overlay;
 	char *bundle, *rootfs;
 	bool *mount_is_file;
+	void *seccomp; /* compiled profile; in the spec's arena; NULL: none */
+	size_t seccomp_size;
 	size_t gofer_count;
 	int gofer_ours[MAX_BINDS + 1], gofer_theirs[MAX_BINDS + 1];
 	int control_fd, overlay_fd, slave;
@@ -434,6 +437,9 @@ static int spawn_both(struct creation *cr, struct error *err)
 	if (make_cgroup(cr, err) || spawn_sentry(cr, err) || spawn_gofer(cr, err))
 		return -1;
 	cgroup_entry_close(&cr->cgroup);
+	if (cr->spec.seccomp && cr->config->oci_seccomp &&
+	    seccomp_compile(cr->spec.seccomp, &cr->spec.arena, &cr->seccomp, &cr->seccomp_size, err))
+		return -1;
 	c->sentry = process_id_of(cr->live->sentry.pid);
 	c->gofer = process_id_of(cr->live->gofer.pid);
 	if (container_save(c, err))
@@ -501,6 +507,8 @@ static int create_root(struct creation *cr, struct error *err)
 		.mounts_shared = !strcmp(cr->config->file_access_mounts, "shared"),
 		.cgroup_path = cr->spec.cgroups_path,
 		.mount_is_file = cr->mount_is_file,
+		.seccomp = cr->seccomp,
+		.seccomp_size = cr->seccomp_size,
 	};
 	int fds[URPC_MAX_FDS], ret;
 	Urpc__Empty *empty = NULL;

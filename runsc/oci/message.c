@@ -3,15 +3,22 @@
 #include <string.h>
 #include <sys/mount.h>
 
-static ProtobufCBinaryData bytes_of(const char *text)
+#include "runsc/oci/seccomp.h"
+
+static ProtobufCBinaryData bytes_of_size(const void *bytes, size_t size)
 {
 	/* messages to send are only read */
 	union {
-		const char *in;
+		const void *in;
 		uint8_t *out;
-	} data = { .in = text ? text : "" };
+	} data = { .in = bytes };
 
-	return (ProtobufCBinaryData){ .len = strlen(data.in), .data = data.out };
+	return (ProtobufCBinaryData){ .len = size, .data = data.out };
+}
+
+static ProtobufCBinaryData bytes_of(const char *text)
+{
+	return bytes_of_size(text ? text : "", text ? strlen(text) : 0);
 }
 
 static ProtobufCBinaryData *bytes_list(struct arena *arena, struct oci_strings list)
@@ -206,5 +213,9 @@ Urpc__Container *message_of_spec(struct arena *arena, const struct oci_spec *spe
 	out->sysctl = bytes_list(arena, spec->sysctl);
 	out->cgroup_path = text_or_empty(arena, extra->cgroup_path);
 	out->rootfs_propagation = spec->rootfs_propagation;
+	if (extra->seccomp) {
+		out->seccomp = bytes_of_size(extra->seccomp, extra->seccomp_size);
+		out->seccomp_flags = spec->seccomp->flags;
+	}
 	return out;
 }

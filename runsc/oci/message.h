@@ -16,6 +16,8 @@ struct message_extra {
 	bool root_shared, mounts_shared; /* others change the files meanwhile */
 	const char *cgroup_path;
 	const bool *mount_is_file; /* one for each mount; NULL: all are directories */
+	const void *seccomp;	   /* compiled linux.seccomp; borrowed by the message */
+	size_t seccomp_size;
 };
 
 /*

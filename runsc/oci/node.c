@@ -162,37 +162,39 @@ void member_fail(struct document *doc, const struct node *node, const char *key,
 
 /*
  * The specification has unsigned 64-bit numbers (18446744073709551615: no limit), the parser only signed
- * ones. A copy of text in which integers out of range are the nearest in range, padded with blanks.
+ * ones. A copy of text in which the upper half of them is written as the signed number of the same bits, and what
+ * has more than 64 bits as the nearest in range. A copy may be longer than text: *ret_size.
  */
-static char *clamp_integers(const char *text, size_t size)
+static char *signed_integers(const char *text, size_t size, size_t *ret_size)
 {
-	char *copy = xcalloc(size + 1, 1);
-	struct scan s = { copy, copy + size };
+	char *copy = xcalloc(2 * size + 2, 1), *out = copy;
+	struct scan s = { text, text + size };
 
-	memcpy(copy, text, size);
 	while (s.p < s.end) {
-		size_t at = (size_t)(s.p - copy), digits;
-		bool negative = copy[at] == '-';
-		int64_t value;
-		char saved;
+		const char *from = s.p;
+		bool negative = *from == '-';
+		uint64_t value = 0;
+		size_t digits = 0;
+		bool over = false;
 
-		if (copy[at] == '"') {
+		if (*from == '"') {
 			skip_string(&s);
+			out = mempcpy(out, from, (size_t)(s.p - from));
 			continue;
 		}
-		digits = strspn(s.p + negative, "0123456789");
-		s.p += negative + digits + !(negative + digits);
-		if (digits < 19 || strchr(".eE", copy[at + negative + digits]))
-			continue;
-		saved = copy[at + negative + digits];
-		copy[at + negative + digits] = 0;
-		if (!parse_int64(copy + at, 10, &value)) {
-			memset(copy + at, ' ', negative + digits);
-			memcpy(copy + at, negative ? "-9223372036854775808" : "9223372036854775807",
-			       19u + negative);
+		for (s.p += negative; s.p < s.end && *s.p >= '0' && *s.p <= '9'; s.p++, digits++) {
+			over |= __builtin_mul_overflow(value, 10, &value) ||
+				__builtin_add_overflow(value, (uint64_t)(*s.p - '0'), &value);
 		}
-		copy[at + negative + digits] = saved;
+		s.p += !negative && !digits;
+		if (digits < 19 || (s.p < s.end && strchr(".eE", *s.p) && *s.p) || (!over && value <= INT64_MAX))
+			out = mempcpy(out, from, (size_t)(s.p - from));
+		else if (negative)
+			out += sprintf(out, "%lld", INT64_MIN + 0LL);
+		else
+			out += sprintf(out, "%lld", over ? INT64_MAX + 0LL : (long long)(int64_t)value);
 	}
+	*ret_size = (size_t)(out - copy);
 	return copy;
 }
 
@@ -204,9 +206,10 @@ int document_open(struct document *doc, const char *name, const char *text, size
 	*doc = (struct document){ .name = name, .text = text, .size = size, .arena = arena, .err = err };
 	doc->root = json_loadb(text, size, 0, &fault);
 	if (!doc->root && json_error_code(&fault) == json_error_numeric_overflow) {
-		AUTO(mem_free) char *clamped = clamp_integers(text, size);
+		size_t copy_size;
+		AUTO(mem_free) char *copy = signed_integers(text, size, &copy_size);
 
-		doc->root = json_loadb(clamped, size, 0, &fault);
+		doc->root = json_loadb(copy, copy_size, 0, &fault);
 	}
 	if (!doc->root) {
 		doc->failed = true;

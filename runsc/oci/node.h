@@ -55,7 +55,8 @@ static inline size_t node_count(const struct node *array)
 	return json_array_size(array->json);
 }
 
-/* Scalars. Absent or null: NULL, fallback, or false and *ret untouched. */
+/* Scalars. Absent or null: NULL, fallback, or false and *ret untouched. A number above INT64_MAX reads as the negative
+ * one of the same 64 bits. */
 char *node_string(struct document *doc, const struct node *up, const char *key);
 bool node_bool(struct document *doc, const struct node *up, const char *key, bool fallback);
 bool node_int(struct document *doc, const struct node *up, const char *key, int64_t min, int64_t max,

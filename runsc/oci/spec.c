@@ -67,14 +67,14 @@ static void parse_capabilities(struct document *doc, const struct node *node,
 	};
 }
 
-/* Limits are 64 bit unsigned; what does not fit a signed number reads as the largest one: no limit. */
+/* Limits are 64 bit unsigned: the document has the signed number of the same bits. */
 static uint64_t limit_value(struct document *doc, const struct node *node, const char *key)
 {
 	int64_t value = 0;
 
-	if (!node_int(doc, node, key, -1, INT64_MAX, &value))
+	if (!node_int(doc, node, key, INT64_MIN, INT64_MAX, &value))
 		member_fail(doc, node, key, "must be a whole number");
-	return value == INT64_MAX ? UINT64_MAX : (uint64_t)value;
+	return (uint64_t)value;
 }
 
 static void parse_rlimits(struct document *doc, const struct node *node, struct oci_process *process)

@@ -78,6 +78,8 @@ struct oci_namespace {
 	char *path; /* NULL: a new one */
 };
 
+struct oci_seccomp; /* seccomp.h */
+
 #define OCI_UNSET INT64_MIN
 struct oci_device_rule { /* of linux.resources.devices */
 	bool allow;
@@ -151,6 +153,7 @@ struct oci_spec {
 	struct oci_strings masked_paths, readonly_paths, sysctl; /* sysctl: name=value */
 	char *cgroups_path;
 	uint64_t rootfs_propagation;
+	struct oci_seccomp *seccomp; /* NULL: no profile */
 	struct oci_resources resources;
 };
 

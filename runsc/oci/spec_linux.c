@@ -3,6 +3,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 
+#include "runsc/oci/seccomp.h"
 #include "runsc/oci/spec_priv.h"
 
 static void parse_namespaces(struct document *doc, const struct node *node, struct oci_spec *spec)
@@ -374,6 +375,7 @@ void spec_parse_linux(struct document *doc, const struct node *node, struct oci_
 	spec->sysctl = string_map(doc, node, "sysctl");
 	spec->cgroups_path = node_string(doc, node, "cgroupsPath");
 	parse_rootfs_propagation(doc, node, spec);
+	spec->seccomp = spec_parse_seccomp(doc, node);
 	if (node_object(doc, node, "resources", &part))
 		spec_parse_resources(doc, &part, &spec->resources);
 }

@@ -114,6 +114,16 @@ static int open_namespace(const struct creation *cr, enum oci_ns_kind kind, int 
 	return *ret_fd < 0 ? error_errno(err, errno, "cannot open the namespace %s", path) : 0;
 }
 
+/* The sentry was born in its network namespace: it is there even if the sentry fails at once. */
+static int open_sentry_net(const struct creation *cr, int *ret_fd, struct error *err)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/ns/net", (int)cr->live->sentry.pid);
+	*ret_fd = open(path, O_RDONLY | O_CLOEXEC);
+	return *ret_fd < 0 ? error_errno(err, errno, "cannot open the network namespace of the sentry") : 0;
+}
+
 /* A descriptor (-1: none) as option of a helper. */
 static void add_fd(struct spawn_args *args, int *fds, const char *option, int fd)
 {
@@ -167,9 +177,10 @@ static int run_gofer(struct creation *cr, const char *path, const struct gofer_p
 	AUTO(fd_close) int proc_fd = -1;
 	AUTO(fd_close) int mount_ns = -1;
 	AUTO(fd_close) int user_ns = -1;
+	AUTO(fd_close) int net = -1;
 	int fds[MAX_BINDS + 10] = { p->ready, p->status, p->exit }, ret;
 	struct spawn_args args = { .path = path, .fds = fds, .fd_count = 3, .stderr_fd = log_fd,
-				   .ready_fd = p->ready, .new_user = cr->config->rootless,
+				   .ready_fd = p->ready, .net_fd = -1, .new_user = cr->config->rootless,
 				   .cgroup = &cr->cgroup };
 	size_t served = 0;
 
@@ -181,7 +192,9 @@ static int run_gofer(struct creation *cr, const char *path, const struct gofer_p
 		if (open_namespace(cr, NS_MOUNT, &mount_ns, err) || open_namespace(cr, NS_USER, &user_ns, err))
 			return -1;
 		args.net_path = network_path(cr);
-		args.beside = own_network(cr) && !args.net_path ? &cr->live->sentry : NULL;
+		if (own_network(cr) && !args.net_path && open_sentry_net(cr, &net, err))
+			return -1;
+		args.net_fd = net;
 		proc_fd = spawn_open_proc(&cr->live->sentry);
 	}
 	if (log_fd >= 0)
@@ -259,6 +272,7 @@ static int run_sentry(struct creation *cr, const char *path, const struct sentry
 				   .fd_count = 3,
 				   .stderr_fd = log_fd,
 				   .ready_fd = p->ready,
+				   .net_fd = -1,
 				   .new_user = config->rootless,
 				   .cgroup = &cr->cgroup,
 				   .as_nobody = !config->rootless,

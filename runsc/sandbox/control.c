@@ -89,8 +89,9 @@ int control_program_fail(struct urpc_client *client, int ret, const char *progra
 		return error_set_code(err, EXIT_NOT_FOUND,
 				      "exec: \"%.200s\": stat %.200s: no such file or directory", program,
 				      program);
-	case -EACCES:
 	case -EPERM:
+		return error_set_code(err, EXIT_NOT_EXECUTABLE, "exec: \"%.200s\": operation not permitted", program);
+	case -EACCES:
 		return error_set_code(err, EXIT_NOT_EXECUTABLE, "exec: \"%.200s\": permission denied", program);
 	case -ENOEXEC:
 		return error_set_code(err, EXIT_NOT_EXECUTABLE, "exec: \"%.200s\": exec format error", program);

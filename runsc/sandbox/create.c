@@ -9,6 +9,7 @@
 #include "runsc/console/console.h"
 #include "runsc/hooks/hooks.h"
 #include "runsc/oci/message.h"
+#include "runsc/oci/seccomp.h"
 #include "runsc/sandbox/control.h"
 #include "runsc/sandbox/creation.h"
 #include "runsc/sandbox/destroy.h"
@@ -173,6 +174,9 @@ static int spawn_both(struct creation *cr, struct error *err)
 	if (make_cgroup(cr, err) || spawn_sentry(cr, err) || spawn_gofer(cr, err))
 		return -1;
 	cgroup_entry_close(&cr->cgroup);
+	if (cr->spec.seccomp && cr->config->oci_seccomp &&
+	    seccomp_compile(cr->spec.seccomp, &cr->spec.arena, &cr->seccomp, &cr->seccomp_size, err))
+		return -1;
 	c->sentry = process_id_of(cr->live->sentry.pid);
 	c->gofer = process_id_of(cr->live->gofer.pid);
 	if (container_save(c, err))
@@ -240,6 +244,8 @@ static int create_root(struct creation *cr, struct error *err)
 		.mounts_shared = !strcmp(cr->config->file_access_mounts, "shared"),
 		.cgroup_path = cr->spec.cgroups_path,
 		.mount_is_file = cr->mount_is_file,
+		.seccomp = cr->seccomp,
+		.seccomp_size = cr->seccomp_size,
 	};
 	int fds[URPC_MAX_FDS], ret;
 	Urpc__Empty *empty = NULL;

@@ -17,6 +17,8 @@ struct creation {
 	struct overlay_choice overlay;
 	char *bundle, *rootfs;
 	bool *mount_is_file;
+	void *seccomp; /* compiled profile; in the spec's arena; NULL: none */
+	size_t seccomp_size;
 	size_t gofer_count;
 	int gofer_ours[MAX_BINDS + 1], gofer_theirs[MAX_BINDS + 1];
 	int control_fd, overlay_fd, slave;

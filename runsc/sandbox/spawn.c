@@ -230,7 +230,7 @@ static void child_namespaces(const struct spawn_args *args)
 
 	if (args->net_path && (errno = -join(args->net_path, NS_NETWORK)))
 		child_fail(args, "join the network namespace of config.json");
-	if (args->beside && setns(args->beside->pid_fd, CLONE_NEWNET) < 0)
+	if (args->net_fd >= 0 && setns(args->net_fd, CLONE_NEWNET) < 0)
 		child_fail(args, "join the network namespace of the sentry");
 	for (size_t i = 0; i < ARRAY_COUNT(kinds); i++) {
 		const char *path = named(args, kinds[i]);

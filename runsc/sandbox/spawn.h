@@ -13,7 +13,7 @@ struct spawn_args {
 	size_t fd_count;
 	int stderr_fd; /* -1: /dev/null */
 	int ready_fd;  /* where a failure before exec is told as one line; also in fds */
-	const struct helper *beside; /* share the network namespace that it was born in; or NULL */
+	int net_fd; /* join this network namespace; -1: see below */
 	/* the pid, ipc, uts, cgroup and mount namespaces of config.json: new, named, or the caller's; NULL: all new */
 	const struct oci_namespace *listed;
 	bool new_user; /* rootless: a user namespace in which the caller is root */

@@ -1,8 +1,10 @@
 /* Creating a container: mounts, namespaces, init. */
+#include <linux/filter.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "sentry/control/control_priv.h"
+#include "sentry/kernel/seccomp.h"
 #include "sentry/mm/mm.h"
 
 /* Copies an id map of the message into *ret_map (owned by the namespace). */
@@ -65,12 +67,32 @@ static struct uts_ns *make_uts_ns(const Urpc__Container *c, struct user_ns *user
 	return uts;
 }
 
+/* The filter of the container's processes, checked as if a program had installed it. *ret_filter: NULL for none. */
+static int make_seccomp(struct urpc_request *req, const Urpc__Container *c, struct seccomp_filter **ret_filter)
+{
+	struct bpf_insn *insn;
+	int err;
+
+	*ret_filter = NULL;
+	if (c->seccomp.len == 0)
+		return 0;
+	if (c->seccomp.len % sizeof(*insn) || c->seccomp.len > BPF_MAXINSNS * sizeof(*insn))
+		return urpc_fail(req, -EINVAL, "seccomp profile: a program of %zu bytes", c->seccomp.len);
+	insn = malloc(c->seccomp.len);
+	if (!insn)
+		return -ENOMEM;
+	memcpy(insn, c->seccomp.data, c->seccomp.len);
+	err = seccomp_filter_new(NULL, insn, (unsigned)(c->seccomp.len / sizeof(*insn)), c->seccomp_flags, ret_filter);
+	free(insn);
+	return err < 0 ? urpc_fail(req, -EINVAL, "seccomp profile: %s", strerror(-err)) : 0;
+}
+
 /* Namespaces and the container object; the mount namespace and root of m move into it. */
 static int make_container(const Urpc__Container *c, struct user_ns *user_ns, struct pid_ns *pid_ns,
-			  struct mount_build *m, struct container **ret_c)
+			  struct seccomp_filter *seccomp, struct mount_build *m, struct container **ret_c)
 {
-	struct container_args a = { .id = c->id, .mnt_ns = m->ns, .root = m->root,
-				    .user_ns = user_ns, .pid_ns = pid_ns };
+	struct container_args a = { .id = c->id, .mnt_ns = m->ns, .root = m->root, .user_ns = user_ns,
+				    .pid_ns = pid_ns, .seccomp = seccomp };
 	int err = -ENOMEM;
 
 	a.uts = make_uts_ns(c, user_ns);
@@ -106,13 +128,16 @@ static int create_in(struct urpc_request *req, const Urpc__Container *c, struct 
 	struct process_build p = { 0 };
 	struct mount_build m = { 0 };
 	struct container *container = NULL;
+	struct seccomp_filter *seccomp = NULL;
 	int err;
 
-	err = mounts_build(req, c, first_gofer, user_ns, pid_ns, &m);
+	err = make_seccomp(req, c, &seccomp);
+	if (err == 0)
+		err = mounts_build(req, c, first_gofer, user_ns, pid_ns, &m);
 	if (err == 0)
 		err = process_build(req, c->process, 0, user_ns, &m.root, m.ns, &p);
 	if (err == 0) {
-		err = make_container(c, user_ns, pid_ns, &m, &container);
+		err = make_container(c, user_ns, pid_ns, seccomp, &m, &container);
 		if (err < 0)
 			err = urpc_fail(req, err == -EEXIST ? -EEXIST : -EINVAL, "container %.64s: %s",
 					c->id, strerror(-err));
@@ -131,6 +156,7 @@ static int create_in(struct urpc_request *req, const Urpc__Container *c, struct 
 	if (container)
 		container_put(container);
 	process_build_fini(&p);
+	seccomp_filter_put(seccomp);
 	return err;
 }
 

@@ -1,5 +1,6 @@
 /* Containers, and the start of the sandbox's kernel. */
 #include <fcntl.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -11,6 +12,7 @@
 #include "sentry/kernel/clone.h"
 #include "sentry/kernel/kernel_priv.h"
 #include "sentry/kernel/process.h"
+#include "sentry/kernel/seccomp.h"
 #include "sentry/loader/loader.h"
 #include "sentry/state/desc.h"
 
@@ -38,6 +40,7 @@ struct container {
 	struct pid_ns *pid_ns;
 	struct nsproxy *ns;
 	struct cgroup *cgroup;
+	struct seccomp_filter *seccomp; /* may be NULL */
 
 	struct list_node processes; /* taskset */
 	bool started;		    /* taskset */
@@ -84,6 +87,7 @@ void container_put(struct container *c)
 	path_put(&c->root);
 	if (c->mnt_ns)
 		mnt_ns_put(c->mnt_ns);
+	seccomp_filter_put(c->seccomp);
 	waitq_fini(&c->waitq);
 	free(c->id);
 	free(c);
@@ -127,6 +131,7 @@ int container_new(const struct container_args *a, struct container **ret_c)
 	}
 	c->mnt_ns = a->mnt_ns;
 	c->root = a->root;
+	c->seccomp = a->seccomp ? seccomp_filter_get(a->seccomp) : NULL;
 	*ret_c = c;
 	return 0;
 }
@@ -256,6 +261,8 @@ static int load_program(struct task *t, const struct process_args *a)
 		err = add_strings(&strings, a->argv, false, limit);
 	if (err == 0)
 		err = add_strings(&strings, a->envv, true, limit);
+	if (err == 0)
+		err = seccomp_start_verdict(t->seccomp);
 	if (err == 0) {
 		e.file = f;
 		err = task_exec(t, &e);
@@ -319,6 +326,10 @@ static int spawn_task(struct spawn *s, struct thread_group *tg, struct pid *pid,
 		return err;
 	t->cred = cred_get(s->a->cred);
 	t->ns = nsproxy_get(c->ns);
+	if (c->seccomp) {
+		t->seccomp = seccomp_filter_get(c->seccomp);
+		t->seccomp_mode = SECCOMP_MODE_FILTER;
+	}
 	t->fs = fs_struct_new(&c->root, &c->root, c->mnt_ns);
 	t->birth = calloc(1, sizeof(*t->birth));
 	err = t->fs && t->birth ? fill_files(t, s->a) : -ENOMEM;
@@ -666,6 +677,7 @@ STATE_DESC(container, S_NOSAVE(container, refs, "recounted"), S_NOSAVE(container
 	   S_BYTES(container, 1, id), S_REF(container, 2, mnt_ns, mnt_ns), S_EMBED(container, 3,
 		root, path),
 	   S_REF(container, 4, user_ns, user_ns), S_REF(container, 5, pid_ns, pid_ns),
-	   S_REF(container, 6, ns, nsproxy), S_REF(container, 10, cgroup, cgroup), S_LIST(container, 7, processes, container_process),
+	   S_REF(container, 6, ns, nsproxy), S_REF(container, 10, cgroup, cgroup),
+	   S_REF(container, 11, seccomp, seccomp_filter), S_LIST(container, 7, processes, container_process),
 	   S_VAL(container, 8, started), S_VAL(container, 9, stopped),
 	   S_NOSAVE(container, waitq, "waiters register again"));

@@ -36,6 +36,7 @@ struct container_args {
 	struct ipc_ns *ipc;
 	struct net_ns *net;
 	struct cgroup *cgroup; /* limits; the container takes a reference */
+	struct seccomp_filter *seccomp; /* every process starts with it; may be NULL; a reference is taken */
 };
 
 struct container;

@@ -296,6 +296,7 @@ static void finish(struct task *t)
 	struct thread_group *tg = t->tg;
 	bool last;
 
+	seccomp_exit(t);
 	task_account_system(t);
 	t->switch_ns = 0;
 	GUARD(mutex, &taskset_mu);

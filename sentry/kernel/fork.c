@@ -6,6 +6,7 @@
 
 #include "sentry/kernel/clone.h"
 #include "sentry/kernel/kernel_priv.h"
+#include "sentry/kernel/seccomp.h"
 #include "sentry/kernel/pidfd.h"
 #include "sentry/kernel/ptrace.h"
 

@@ -128,8 +128,7 @@ void ptrace_exit_event(struct task *t); /* task thread, no locks: PTRACE_EVENT_E
 bool ptrace_trap_pending_locked(struct task *t);
 
 /* seccomp.c */
-struct seccomp_filter *seccomp_filter_get(struct seccomp_filter *f);
-void seccomp_filter_put(struct seccomp_filter *f);
+void seccomp_exit(struct task *t); /* t, which exits, makes no call any more: lets its filters go */
 
 /* Frees of cgroup and other namespaces are in namespaces.c. */
 #endif

@@ -69,6 +69,8 @@ bool ptrace_syscall_resume(struct task *t, int64_t *ret)
 
 	if (!t->ctx->regs_valid || r->orig_rax == UINT64_MAX) {
 		*ret = (int64_t)r->rax;
+		if (t->ctx->regs_valid)
+			(void)ptrace_seccomp_passed(t); /* the call is over */
 		return !t->ctx->regs_valid;
 	}
 	sc->nr = (int64_t)r->orig_rax;

@@ -108,7 +108,7 @@ void kernel_see_all_calls(bool on)
 
 static bool facts_allowed(const struct task *t)
 {
-	return !t->tracer && !t->seccomp_mode && !all_calls_seen;
+	return !t->tracer && (!t->seccomp_mode || seccomp_facts_allowed(t)) && !all_calls_seen;
 }
 
 /*

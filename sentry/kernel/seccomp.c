@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "platform/base/log.h"
 #include "sentry/kernel/kernel_priv.h"
 #include "sentry/kernel/process.h"
 #include "sentry/kernel/ptrace.h"
@@ -21,6 +22,10 @@ struct seccomp_filter {
 	unsigned total;		     /* instructions of all filters from here up, with penalties */
 	unsigned depth;
 	bool log;
+	bool killable;		       /* a call that the listener has seen waits past signals */
+	bool facts;		       /* allow has what the platform may answer itself */
+	struct seccomp_notify *notify; /* reference; NULL: no listener */
+	uint64_t allow[SECCOMP_CALLS / 64]; /* calls that this and all filters before it allow, whatever their arguments */
 	unsigned count;
 	struct bpf_insn insn[];
 };
@@ -36,181 +41,29 @@ void seccomp_filter_put(struct seccomp_filter *f)
 	while (f && refcount_put(&f->refs)) {
 		struct seccomp_filter *prev = f->prev;
 
+		if (f->notify) {
+			seccomp_notify_unused(f->notify);
+			seccomp_notify_put(f->notify);
+		}
 		free(f);
 		f = prev;
 	}
 }
 
+void seccomp_exit(struct task *t)
+{
+	struct seccomp_filter *f;
+
+	mutex_lock(&taskset_mu);
+	f = TAKE(t->seccomp);
+	mutex_unlock(&taskset_mu);
+	seccomp_filter_put(f);
+}
+
 int seccomp_filter_count(const struct task *t)
 {
+	GUARD(mutex, &taskset_mu);
 	return t->seccomp ? (int)t->seccomp->depth : 0;
-}
-
-/* Which instructions seccomp takes; anything that loads packets or ancillary data is refused. */
-static bool insn_allowed(const struct bpf_insn *i)
-{
-	switch (i->code) {
-	case BPF_LD | BPF_W | BPF_ABS:
-		return i->k < 64 && !(i->k & 3);
-	case BPF_LD | BPF_W | BPF_LEN:
-	case BPF_LDX | BPF_W | BPF_LEN:
-	case BPF_LD | BPF_IMM:
-	case BPF_LDX | BPF_IMM:
-	case BPF_RET | BPF_K:
-	case BPF_RET | BPF_A:
-	case BPF_MISC | BPF_TAX:
-	case BPF_MISC | BPF_TXA:
-	case BPF_ALU | BPF_NEG:
-	case BPF_ALU | BPF_ADD | BPF_K:
-	case BPF_ALU | BPF_ADD | BPF_X:
-	case BPF_ALU | BPF_SUB | BPF_K:
-	case BPF_ALU | BPF_SUB | BPF_X:
-	case BPF_ALU | BPF_MUL | BPF_K:
-	case BPF_ALU | BPF_MUL | BPF_X:
-	case BPF_ALU | BPF_DIV | BPF_X:
-	case BPF_ALU | BPF_AND | BPF_K:
-	case BPF_ALU | BPF_AND | BPF_X:
-	case BPF_ALU | BPF_OR | BPF_K:
-	case BPF_ALU | BPF_OR | BPF_X:
-	case BPF_ALU | BPF_XOR | BPF_K:
-	case BPF_ALU | BPF_XOR | BPF_X:
-	case BPF_ALU | BPF_LSH | BPF_X:
-	case BPF_ALU | BPF_RSH | BPF_X:
-	case BPF_JMP | BPF_JA:
-	case BPF_JMP | BPF_JEQ | BPF_K:
-	case BPF_JMP | BPF_JEQ | BPF_X:
-	case BPF_JMP | BPF_JGE | BPF_K:
-	case BPF_JMP | BPF_JGE | BPF_X:
-	case BPF_JMP | BPF_JGT | BPF_K:
-	case BPF_JMP | BPF_JGT | BPF_X:
-	case BPF_JMP | BPF_JSET | BPF_K:
-	case BPF_JMP | BPF_JSET | BPF_X:
-		return true;
-	case BPF_ALU | BPF_DIV | BPF_K:
-		return i->k != 0;
-	case BPF_ALU | BPF_LSH | BPF_K:
-	case BPF_ALU | BPF_RSH | BPF_K:
-		return i->k < 32;
-	case BPF_LD | BPF_MEM:
-	case BPF_LDX | BPF_MEM:
-	case BPF_ST:
-	case BPF_STX:
-		return i->k < BPF_MEMWORDS;
-	default:
-		return false;
-	}
-}
-
-int seccomp_bpf_check(const struct bpf_insn *insn, unsigned count)
-{
-	if (count == 0 || count > BPF_MAXINSNS)
-		return -EINVAL;
-	for (unsigned pc = 0; pc < count; pc++) {
-		const struct bpf_insn *i = &insn[pc];
-		unsigned left = count - pc - 1;
-
-		if (!insn_allowed(i))
-			return -EINVAL;
-		if (BPF_CLASS(i->code) != BPF_JMP)
-			continue;
-		if (BPF_OP(i->code) == BPF_JA ? i->k >= left : i->jt >= left || i->jf >= left)
-			return -EINVAL;
-	}
-	return BPF_CLASS(insn[count - 1].code) == BPF_RET ? 0 : -EINVAL;
-}
-
-static uint32_t alu(uint16_t op, uint32_t a, uint32_t b, bool *bad)
-{
-	switch (op) {
-	case BPF_ADD:
-		return a + b;
-	case BPF_SUB:
-		return a - b;
-	case BPF_MUL:
-		return a * b;
-	case BPF_DIV:
-		*bad = b == 0;
-		return b ? a / b : 0;
-	case BPF_AND:
-		return a & b;
-	case BPF_OR:
-		return a | b;
-	case BPF_XOR:
-		return a ^ b;
-	case BPF_LSH:
-		return b < 32 ? a << b : 0;
-	case BPF_RSH:
-		return b < 32 ? a >> b : 0;
-	default:
-		return -a;
-	}
-}
-
-static bool jump_taken(uint16_t op, uint32_t a, uint32_t b)
-{
-	switch (op) {
-	case BPF_JEQ:
-		return a == b;
-	case BPF_JGT:
-		return a > b;
-	case BPF_JGE:
-		return a >= b;
-	default:
-		return (a & b) != 0;
-	}
-}
-
-uint32_t seccomp_bpf_run(const struct bpf_insn *insn, unsigned count, const uint8_t data[64])
-{
-	uint32_t a = 0, x = 0, mem[BPF_MEMWORDS] = { 0 };
-
-	for (unsigned pc = 0; pc < count; pc++) {
-		const struct bpf_insn *i = &insn[pc];
-		uint32_t operand = BPF_SRC(i->code) == BPF_X ? x : i->k, v = i->k;
-		bool bad = false;
-
-		switch (BPF_CLASS(i->code)) {
-		case BPF_LD:
-		case BPF_LDX:
-			if (BPF_MODE(i->code) == BPF_ABS)
-				memcpy(&v, data + i->k, sizeof(v));
-			else if (BPF_MODE(i->code) == BPF_LEN)
-				v = 64;
-			else if (BPF_MODE(i->code) == BPF_MEM)
-				v = mem[i->k];
-			if (BPF_CLASS(i->code) == BPF_LD)
-				a = v;
-			else
-				x = v;
-			break;
-		case BPF_ST:
-			mem[i->k] = a;
-			break;
-		case BPF_STX:
-			mem[i->k] = x;
-			break;
-		case BPF_ALU:
-			a = alu(BPF_OP(i->code), a, operand, &bad);
-			if (bad)
-				return SECCOMP_RET_KILL_THREAD;
-			break;
-		case BPF_JMP:
-			if (BPF_OP(i->code) == BPF_JA)
-				pc += i->k;
-			else
-				pc += jump_taken(BPF_OP(i->code), a, operand) ? i->jt : i->jf;
-			break;
-		case BPF_RET:
-			return BPF_RVAL(i->code) == BPF_A ? a : i->k;
-		default:
-			if (BPF_MISCOP(i->code) == BPF_TAX)
-				x = a;
-			else
-				a = x;
-			break;
-		}
-	}
-	return SECCOMP_RET_KILL_PROCESS;
 }
 
 static bool is_ancestor(const struct seccomp_filter *old, const struct seccomp_filter *f)
@@ -243,7 +96,36 @@ static int sync_threads(struct task *t, struct seccomp_filter *f)
 	return 0;
 }
 
-int seccomp_install(struct task *t, const struct bpf_insn *insn, unsigned count, uint32_t flags)
+bool seccomp_has_listener(const struct seccomp_filter *f)
+{
+	for (; f; f = f->prev)
+		if (f->notify)
+			return true;
+	return false;
+}
+
+static bool allows(const struct seccomp_filter *f, uint64_t nr)
+{
+	return nr < SECCOMP_CALLS && (f->allow[nr / 64] >> (nr % 64) & 1);
+}
+
+/* Which calls f, behind f->prev, always allows. */
+static void find_allowed(struct seccomp_filter *f)
+{
+	/* getpid, getuid, getgid, geteuid, getegid, gettid: enum platform_fact */
+	static const uint8_t facts[] = { 39, 102, 104, 107, 108, 186 };
+
+	seccomp_bpf_allows(f->insn, f->count, f->allow);
+	for (unsigned i = 0; f->prev && i < ARRAY_COUNT(f->allow); i++)
+		f->allow[i] &= f->prev->allow[i];
+	f->facts = true;
+	for (unsigned i = 0; i < ARRAY_COUNT(facts); i++)
+		f->facts &= allows(f, facts[i]);
+}
+
+/* A filter on top of prev, whose reference is taken over on success. */
+int seccomp_filter_new(struct seccomp_filter *prev, const struct bpf_insn *insn, unsigned count, uint32_t flags,
+		       struct seccomp_filter **ret_filter)
 {
 	struct seccomp_filter *f;
 	int err = seccomp_bpf_check(insn, count);
@@ -253,18 +135,35 @@ int seccomp_install(struct task *t, const struct bpf_insn *insn, unsigned count,
 	f = malloc(sizeof(*f) + count * sizeof(*insn));
 	if (!f)
 		return -ENOMEM;
-	*f = (struct seccomp_filter){ .prev = t->seccomp, .count = count, .depth = 1, .total = count,
-				      .log = flags & SECCOMP_FILTER_FLAG_LOG };
+	*f = (struct seccomp_filter){ .prev = prev, .count = count, .depth = 1, .total = count,
+				      .log = flags & SECCOMP_FILTER_FLAG_LOG,
+				      .killable = flags & SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV };
 	refcount_init(&f->refs, 1);
 	memcpy(f->insn, insn, count * sizeof(*insn));
-	if (f->prev) {
-		f->depth += f->prev->depth;
-		f->total += f->prev->total + FILTER_PENALTY;
+	if (prev) {
+		f->depth += prev->depth;
+		f->total += prev->total + FILTER_PENALTY;
 	}
 	if (f->total > INSNS_PER_PATH) {
 		free(f);
 		return -ENOMEM;
 	}
+	find_allowed(f);
+	*ret_filter = f;
+	return 0;
+}
+
+int seccomp_install(struct task *t, const struct bpf_insn *insn, unsigned count, uint32_t flags,
+		    struct seccomp_notify *notify)
+{
+	struct seccomp_filter *f;
+	int err;
+
+	if (notify && seccomp_has_listener(t->seccomp))
+		return -EBUSY;
+	err = seccomp_filter_new(t->seccomp, insn, count, flags, &f);
+	if (err < 0)
+		return err;
 	GUARD(mutex, &taskset_mu);
 	if (flags & SECCOMP_FILTER_FLAG_TSYNC) {
 		err = sync_threads(t, f);
@@ -273,9 +172,15 @@ int seccomp_install(struct task *t, const struct bpf_insn *insn, unsigned count,
 			return flags & SECCOMP_FILTER_FLAG_TSYNC_ESRCH ? -ESRCH : err;
 		}
 	}
+	f->notify = notify ? seccomp_notify_get(notify) : NULL;
 	t->seccomp = f;
 	t->seccomp_mode = SECCOMP_MODE_FILTER;
 	return 0;
+}
+
+bool seccomp_facts_allowed(const struct task *t)
+{
+	return t->seccomp_mode == SECCOMP_MODE_FILTER && t->seccomp->facts;
 }
 
 static void kill_for(struct task *t, bool process)
@@ -288,22 +193,44 @@ static void kill_for(struct task *t, bool process)
 		task_exit_self(t, SIGSYS);
 }
 
-/* The strongest verdict of all filters: the lowest as a signed number of the action. */
-static uint32_t run_filters(struct task *t)
+/* Is filter's verdict r stronger than old? The lower action as a signed number is. */
+static bool stronger(uint32_t r, uint32_t old)
 {
-	const struct platform_syscall *sc = &t->ctx->syscall;
-	struct seccomp_data d = { .nr = (int)sc->nr, .arch = sc->audit_arch,
-		.instruction_pointer = sc->ip };
+	return (int32_t)(r & SECCOMP_RET_ACTION_FULL) < (int32_t)(old & SECCOMP_RET_ACTION_FULL);
+}
+
+/* The strongest verdict of all filters from `from` on, and whose it is. */
+static uint32_t run_filters(const struct seccomp_filter *from, const struct seccomp_data *d,
+			    const struct seccomp_filter **ret_match)
+{
 	uint32_t verdict = SECCOMP_RET_ALLOW;
 
-	memcpy(d.args, sc->arg, sizeof(d.args));
-	for (const struct seccomp_filter *f = t->seccomp; f; f = f->prev) {
-		uint32_t r = seccomp_bpf_run(f->insn, f->count, (const uint8_t *)&d);
+	for (const struct seccomp_filter *f = from; f; f = f->prev) {
+		uint32_t r = seccomp_bpf_run(f->insn, f->count, (const uint8_t *)d);
 
-		if ((int32_t)(r & SECCOMP_RET_ACTION_FULL) < (int32_t)(verdict & SECCOMP_RET_ACTION_FULL))
+		if (stronger(r, verdict)) {
 			verdict = r;
+			*ret_match = f;
+		}
 	}
 	return verdict;
+}
+
+int seccomp_start_verdict(const struct seccomp_filter *f)
+{
+	const struct seccomp_data d = { .nr = 59 /* execve */, .arch = AUDIT_ARCH_X86_64 };
+	const struct seccomp_filter *match = NULL;
+	uint32_t verdict = f ? run_filters(f, &d, &match) : SECCOMP_RET_ALLOW;
+
+	switch (verdict & SECCOMP_RET_ACTION_FULL) {
+	case SECCOMP_RET_ALLOW:
+	case SECCOMP_RET_LOG:
+		return 0;
+	case SECCOMP_RET_ERRNO:
+		return -(int)MIN(verdict & SECCOMP_RET_DATA, 4095u);
+	default:
+		return -EPERM;
+	}
 }
 
 /* SECCOMP_RET_TRAP: SIGSYS with the call's facts; the registers show the call undone. */
@@ -334,35 +261,49 @@ static enum seccomp_do strict(struct task *t)
 
 enum seccomp_do seccomp_check(struct task *t, int64_t *ret)
 {
+	const struct platform_syscall *sc = &t->ctx->syscall;
+	const struct seccomp_filter *match = NULL;
+	struct seccomp_data d;
 	uint32_t verdict, data;
+	bool passed; /* the tracer has let this call pass, or changed it */
 
 	if (t->seccomp_mode == SECCOMP_MODE_STRICT)
 		return strict(t);
-	verdict = run_filters(t);
+	passed = unlikely(t->tracer) && ptrace_seccomp_passed(t);
+	if (likely(sc->audit_arch == AUDIT_ARCH_X86_64 && allows(t->seccomp, (uint64_t)sc->nr)))
+		return SECCOMP_DO_ALLOW;
+	d = (struct seccomp_data){ .nr = (int)sc->nr, .arch = sc->audit_arch, .instruction_pointer = sc->ip };
+	memcpy(d.args, sc->arg, sizeof(d.args));
+	verdict = run_filters(t->seccomp, &d, &match);
 	data = verdict & SECCOMP_RET_DATA;
 	switch (verdict & SECCOMP_RET_ACTION_FULL) {
 	case SECCOMP_RET_ALLOW:
+		return SECCOMP_DO_ALLOW;
 	case SECCOMP_RET_LOG:
+		if (match->log)
+			log_debug("seccomp: system call %d of task %d is logged", d.nr, pid_nr_in(t->pid, root_pid_ns));
 		return SECCOMP_DO_ALLOW;
 	case SECCOMP_RET_ERRNO:
 		*ret = -(int64_t)MIN(data, 4095u);
 		return SECCOMP_DO_RETURN;
 	case SECCOMP_RET_TRAP:
 		/* The handler sees the number in the result register, as on Linux. */
-		*ret = t->ctx->syscall.nr;
+		*ret = sc->nr;
 		trap(t, data);
 		return SECCOMP_DO_RETURN;
 	case SECCOMP_RET_TRACE:
+		if (passed)
+			return SECCOMP_DO_ALLOW;
 		if (ptrace_seccomp(t, data))
 			return SECCOMP_DO_STOP;
-		if (ptrace_seccomp_passed(t))
-			return SECCOMP_DO_ALLOW;
 		*ret = -ENOSYS;
 		return SECCOMP_DO_RETURN;
 	case SECCOMP_RET_KILL_THREAD:
 		kill_for(t, false);
 		return SECCOMP_DO_KILL;
 	case SECCOMP_RET_USER_NOTIF:
+		if (match->notify)
+			return seccomp_notify_ask(match->notify, t, &d, match->killable, ret);
 		*ret = -ENOSYS;
 		return SECCOMP_DO_RETURN;
 	default:
@@ -373,4 +314,6 @@ enum seccomp_do seccomp_check(struct task *t, int64_t *ret)
 
 STATE_DESC(seccomp_filter, S_NOSAVE(seccomp_filter, refs, "recounted"),
 	   S_REF(seccomp_filter, 1, prev, seccomp_filter), S_VAL(seccomp_filter, 2, total),
-	   S_VAL(seccomp_filter, 3, depth), S_VAL(seccomp_filter, 4, log), S_VAL(seccomp_filter, 5, count));
+	   S_VAL(seccomp_filter, 3, depth), S_VAL(seccomp_filter, 4, log), S_VAL(seccomp_filter, 5, count),
+	   S_VAL(seccomp_filter, 6, killable), S_REF(seccomp_filter, 7, notify, seccomp_notify),
+	   S_NOSAVE(seccomp_filter, facts, "computed again"), S_NOSAVE(seccomp_filter, allow, "computed again"));

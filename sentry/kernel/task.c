@@ -5,6 +5,7 @@
 #include "platform/base/log.h"
 #include "platform/host/thread.h"
 #include "sentry/kernel/kernel_priv.h"
+#include "sentry/kernel/seccomp.h"
 
 struct mutex taskset_mu;
 struct list_node all_tasks = LIST_INIT(all_tasks);

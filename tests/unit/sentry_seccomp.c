@@ -1,4 +1,5 @@
 /* The BPF of seccomp(2): which programs are accepted, what they compute. */
+#include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 
@@ -76,4 +77,64 @@ TEST(refused_programs)
 	CHECK_EQ(seccomp_bpf_check(memory, 2), -EINVAL);
 	CHECK_EQ(seccomp_bpf_check(by_zero, 2), -EINVAL);
 	CHECK_EQ(seccomp_bpf_check(no_return, 0), -EINVAL);
+}
+
+static bool allowed(const struct bpf_insn *p, unsigned count, unsigned nr)
+{
+	uint64_t allow[SECCOMP_CALLS / 64] = { 0 };
+
+	CHECK_EQ(seccomp_bpf_check(p, count), 0);
+	seccomp_bpf_allows(p, count, allow);
+	return allow[nr / 64] >> (nr % 64) & 1;
+}
+
+TEST(always_allowed_calls)
+{
+	const struct bpf_insn p[] = {
+		STMT(BPF_LD | BPF_W | BPF_ABS, 4),
+		JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 1, 0),
+		STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+		STMT(BPF_LD | BPF_W | BPF_ABS, 0),
+		JUMP(BPF_JMP | BPF_JEQ | BPF_K, 10, 0, 1),
+		STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | 1),
+		JUMP(BPF_JMP | BPF_JEQ | BPF_K, 11, 0, 3),
+		STMT(BPF_LD | BPF_W | BPF_ABS, 16),
+		JUMP(BPF_JMP | BPF_JEQ | BPF_K, 5, 0, 1),
+		STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | 2),
+		JUMP(BPF_JMP | BPF_JEQ | BPF_K, 12, 0, 1),
+		STMT(BPF_RET | BPF_K, SECCOMP_RET_LOG),
+		STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+
+	CHECK(allowed(p, COUNT_OF(p), 9) && allowed(p, COUNT_OF(p), 13) && allowed(p, COUNT_OF(p), 511));
+	CHECK(!allowed(p, COUNT_OF(p), 10)); /* another action */
+	CHECK(!allowed(p, COUNT_OF(p), 11)); /* depends on an argument */
+	CHECK(!allowed(p, COUNT_OF(p), 12)); /* is to be logged */
+}
+
+/* What is computed from an argument is never taken for a known number. */
+TEST(unknown_values_allow_nothing)
+{
+	const struct bpf_insn by_argument[] = {
+		STMT(BPF_LD | BPF_W | BPF_ABS, 16),
+		STMT(BPF_ALU | BPF_AND | BPF_K, 0),
+		JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 0),
+		STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	const struct bpf_insn by_memory[] = {
+		STMT(BPF_LD | BPF_W | BPF_ABS, 16),
+		STMT(BPF_ST, 0),
+		STMT(BPF_LD | BPF_W | BPF_ABS, 0),
+		STMT(BPF_LD | BPF_MEM, 0),
+		JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 1),
+		STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+		STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO),
+	};
+	const struct bpf_insn returned[] = { STMT(BPF_LD | BPF_W | BPF_ABS, 0), STMT(BPF_RET | BPF_A, 0) };
+
+	for (unsigned nr = 0; nr < SECCOMP_CALLS; nr++) {
+		CHECK(!allowed(by_argument, COUNT_OF(by_argument), nr));
+		CHECK(!allowed(by_memory, COUNT_OF(by_memory), nr));
+		CHECK(!allowed(returned, COUNT_OF(returned), nr));
+	}
 }

@@ -9,6 +9,7 @@
 #include "sentry/fs/proc/proc_priv.h"
 #include "sentry/kernel/container.h"
 #include "sentry/kernel/fdtable.h"
+#include "sentry/kernel/seccomp.h"
 #include "sentry/mm/mm.h"
 
 #define TICK_NS (NSEC_PER_SEC / 100)
@@ -210,7 +211,8 @@ static int status_show(struct simple_inode *s, struct file *f, struct seq *q)
 			   (unsigned long long)c->cap_effective, (unsigned long long)c->cap_bounding,
 			   (unsigned long long)c->cap_ambient, c->no_new_privs);
 	}
-	seq_printf(q, "Seccomp:\t%u\nSpeculation_Store_Bypass:\tvulnerable\n", t->seccomp_mode);
+	seq_printf(q, "Seccomp:\t%u\nSeccomp_filters:\t%d\nSpeculation_Store_Bypass:\tvulnerable\n", t->seccomp_mode,
+		   seccomp_filter_count(t));
 	status_cpus(t, q);
 	seq_printf(q, "voluntary_ctxt_switches:\t%llu\nnonvoluntary_ctxt_switches:\t%llu\n",
 		   (unsigned long long)t->nvcsw, (unsigned long long)t->nivcsw);

@@ -7,7 +7,7 @@
 
 #include "platform/base/log.h"
 #include "sentry/control/control_priv.h"
-#include "sentry/mm/mm.h"
+#include "sentry/mm/account.h"
 
 /* A list of numbers and ranges such as "0-2,7", or nothing. */
 static bool is_list(const char *s)
@@ -63,7 +63,7 @@ int control_update(struct urpc_request *req, const Urpc__UpdateArgs *arg, Urpc__
 int control_event(struct urpc_request *req, const Urpc__ContainerId *arg, Urpc__EventData *result)
 {
 	AUTO(container_put) struct container *c = control_find(req, arg->id);
-	struct memory_usage memory;
+	struct memory_use memory;
 	int64_t user_ns, system_ns;
 	struct cgroup *cg;
 
@@ -78,11 +78,12 @@ int control_event(struct urpc_request *req, const Urpc__ContainerId *arg, Urpc__
 	result->pids_limit = cg->pids_limit == CGROUP_NO_LIMIT ? 0 : cg->pids_limit;
 	result->pids_failcnt = cg->pids_failcnt;
 	result->oom_kills = cg->oom_kills;
-	memory_usage(&memory);
+	memory_account_use(cg->memory, &memory);
 	result->memory_usage = memory.total;
-	result->memory_max = memory.peak;
-	result->memory_limit = memory.limit;
-	result->memory_cache = memory.tmpfs;
+	result->memory_max = cg->memory->peak;
+	result->memory_limit = cg->memory->limit == MEMORY_NO_LIMIT ? 0 : cg->memory->limit;
+	result->memory_cache = memory.shmem;
+	result->memory_failcnt = cg->memory->failures;
 	return 0;
 }
 

@@ -85,5 +85,8 @@ struct frame_file *memfile_frames(struct memfile *mf);
  * than asked when only fragments are free. -ENOMEM when the limit is reached. kind feeds accounting. */
 enum memfile_kind { MEMFILE_ANON, MEMFILE_TMPFS, MEMFILE_PIPE, MEMFILE_KINDS };
 NODISCARD int memfile_alloc(struct memfile *mf, uint64_t size, enum memfile_kind kind, struct frame_run *ret_run);
+/* After an allocation of this thread gave -ENOMEM: makes room if the limit of its container was the reason. True: try
+ * again. No locks of an address space or below are held; in_call: others may be, and it does not sleep. */
+NODISCARD bool memory_relieve(bool in_call);
 
 #endif

@@ -7,6 +7,7 @@
 
 #include "sentry/core/cause.h"
 #include "sentry/kernel/kernel_priv.h"
+#include "sentry/mm/account.h"
 #include "sentry/mm/mm.h"
 #include "sentry/state/desc.h"
 
@@ -32,6 +33,11 @@ struct cgroup *cgroup_new(void)
 					     .cpu_period_us = CGROUP_CPU_PERIOD_US,
 					     .cpu_shares = 1024 };
 	cg->pids_limit = CGROUP_NO_LIMIT;
+	cg->memory = memory_account_open();
+	if (!cg->memory) {
+		cgroup_put(cg);
+		return NULL;
+	}
 	return cg;
 }
 
@@ -45,6 +51,8 @@ void cgroup_put(struct cgroup *cg)
 {
 	if (!cg || !refcount_put(&cg->refs))
 		return;
+	memory_account_close(cg->memory);
+	thread_group_put(cg->oom_victim);
 	waitq_fini(&cg->waitq);
 	mutex_fini(&cg->mu);
 	free(cg);
@@ -65,7 +73,9 @@ int cgroup_set_limits(struct cgroup *cg, const struct cgroup_limits *l)
 	cg->limits = *l;
 	mutex_unlock(&cg->mu);
 	cg->pids_limit = l->pids;
-	memory_set_limit(l->memory == CGROUP_NO_LIMIT ? 0 : l->memory);
+	cg->memory->limit = l->memory;
+	if (memory_account_excess(cg->memory))
+		cgroup_trim_memory(cg);
 	return 0;
 }
 
@@ -90,9 +100,26 @@ void cgroup_uncharge_task(struct cgroup *cg)
 	atomic_fetch_sub(&cg->pids, 1);
 }
 
+void cgroup_memory(struct cgroup *cg, bool shmem, struct cgroup_memory *ret)
+{
+	struct memory_use use;
+
+	*ret = (struct cgroup_memory){ .total = memory_host(), .limit = cg ? cg->memory->limit : CGROUP_NO_LIMIT };
+	ret->total = MIN(ret->total, ret->limit);
+	if (cg && shmem) {
+		memory_account_use(cg->memory, &use);
+		ret->used = use.total;
+		ret->shmem = use.shmem;
+	} else if (cg) {
+		ret->used = memory_account_used(cg->memory);
+	}
+	ret->used = MIN(ret->used, ret->total);
+	ret->shmem = MIN(ret->shmem, ret->used);
+}
+
 struct cgroup *task_cgroup(const struct task *t)
 {
-	return t->tg->container ? container_cgroup(t->tg->container) : NULL;
+	return t && t->tg->container ? container_cgroup(t->tg->container) : NULL;
 }
 
 void cgroup_cpu_times(struct cgroup *cg, int64_t *ret_user_ns, int64_t *ret_system_ns)
@@ -117,4 +144,6 @@ void cgroup_cpu_times(struct cgroup *cg, int64_t *ret_user_ns, int64_t *ret_syst
 STATE_DESC(cgroup, S_NOSAVE(cgroup, refs, "recounted"), S_NOSAVE(cgroup, mu, "not held at a safe point"),
 	   S_VAL(cgroup, 1, limits), S_VAL(cgroup, 2, pids_limit), S_VAL(cgroup, 3, pids), S_VAL(cgroup, 4, pids_peak),
 	   S_VAL(cgroup, 5, pids_failcnt), S_VAL(cgroup, 6, oom_kills), S_VAL(cgroup, 7, dead_user_ns),
+	   S_REF(cgroup, 9, memory, memory_account), S_VAL(cgroup, 10, oom_events), S_NOSAVE(cgroup, relieving, "false at a safe point"),
+	   S_NOSAVE(cgroup, oom_victim, "the next failure finds another"), S_NOSAVE(cgroup, oom_victim_ns, "no victim"),
 	   S_VAL(cgroup, 8, dead_system_ns), S_NOSAVE(cgroup, waitq, "waiters register again"));

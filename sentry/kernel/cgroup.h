@@ -29,7 +29,11 @@ struct cgroup {
 	struct cgroup_limits limits; /* mu */
 	_Atomic uint64_t pids_limit; /* a copy of limits.pids */
 	_Atomic uint64_t pids, pids_peak, pids_failcnt; /* tasks, zombies included */
-	_Atomic uint64_t oom_kills;
+	struct memory_account *memory; /* const */
+	_Atomic uint64_t oom_events, oom_kills; /* nothing was left to take back; processes killed then */
+	_Atomic bool relieving; /* a task looks for memory to take back, or for whom to kill */
+	struct thread_group *oom_victim; /* taskset; reference: killed, and its memory not yet given back */
+	int64_t oom_victim_ns;		 /* taskset: when, CLOCK_MONOTONIC */
 	int64_t dead_user_ns, dead_system_ns; /* taskset: of ended tasks */
 	struct waitq waitq; /* POLLPRI: a counter of an event file went up */
 };
@@ -47,10 +51,18 @@ NODISCARD int cgroup_set_limits(struct cgroup *cg, const struct cgroup_limits *l
 NODISCARD int cgroup_charge_task(struct cgroup *cg);
 void cgroup_uncharge_task(struct cgroup *cg);
 
+/* Memory of the group as sysinfo(2) and /proc/meminfo show it: the host's, cut to the limit. Bytes. */
+struct cgroup_memory { uint64_t total, used, shmem, limit; };
+void cgroup_memory(struct cgroup *cg, bool shmem, struct cgroup_memory *ret);
+/* Takes back memory that the group's processes were given and did not touch. Any thread without locks. */
+void cgroup_trim_memory(struct cgroup *cg);
+/* Boot: the kernel answers when a container reaches its memory limit (oom.c). */
+void oom_init(void);
+
 /* Time that the group's tasks, living and dead, have run; takes taskset_mu. */
 void cgroup_cpu_times(struct cgroup *cg, int64_t *ret_user_ns, int64_t *ret_system_ns);
 
-/* The group of a task's container, borrowed while the task is; NULL for a task outside of containers (unit tests). */
+/* The group of a task's container, borrowed while the task is; NULL for no task, or one outside of containers (unit tests). */
 struct cgroup *task_cgroup(const struct task *t);
 
 #endif

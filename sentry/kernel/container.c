@@ -53,6 +53,7 @@ int kernel_init(struct platform *platform, uint32_t cpus)
 	mutex_init(&taskset_mu, LOCK_TASKSET);
 	mutex_init(&containers_mu, LOCK_CONTAINER);
 	kernel_platform = platform;
+	oom_init();
 	cpu_count = MAX(cpus, 1u);
 	root_pid_ns = pid_ns_new(&root_user_ns, NULL);
 	return root_pid_ns ? 0 : -ENOMEM;

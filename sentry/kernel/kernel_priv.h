@@ -113,6 +113,9 @@ void thread_group_reap_locked(struct thread_group *tg);
 void cpu_limit_init(struct thread_group *tg);
 void cpu_limit_changed(struct thread_group *tg);
 
+/* oom.c: on its way out of a call that took more memory than the container has left. Task thread, no locks. */
+void oom_settle(struct task *t);
+
 /* exec.c */
 /* Kills the other threads of the calling task's process and takes over the leader's number. */
 NODISCARD int exec_dethread(struct task *t);

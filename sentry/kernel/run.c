@@ -272,6 +272,8 @@ static enum run_state run_syscall_exit(struct task *t)
 	t->syscall_nr = -1;
 	if (unlikely(t->vfork_waiting))
 		return RUN_VFORK_WAIT;
+	if (unlikely(t->over_limit))
+		oom_settle(t);
 	return unlikely(t->interrupt || t->restore_mask) ? RUN_INTERRUPT : RUN_APP;
 }
 

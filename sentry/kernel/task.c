@@ -4,6 +4,7 @@
 
 #include "platform/base/log.h"
 #include "platform/host/thread.h"
+#include "sentry/mm/account.h"
 #include "sentry/kernel/kernel_priv.h"
 #include "sentry/kernel/seccomp.h"
 
@@ -155,6 +156,7 @@ static void *task_thread(void *arg)
 
 	current = t;
 	t->thread = pthread_self();
+	memory_set_self(t->charged ? task_cgroup(t)->memory : NULL);
 	t->host_tid = gettid();
 	err = kernel_platform->ops->context_new(kernel_platform, &ctx);
 	if (err == 0) {

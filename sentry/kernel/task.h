@@ -233,6 +233,7 @@ struct task {
 	pthread_t thread;
 	int32_t host_tid;
 	struct list_node all_node;	/* taskset: every task */
+	bool over_limit;		/* private: oom_settle is due */
 	bool charged;			/* taskset: counts against the limit of its container */
 };
 

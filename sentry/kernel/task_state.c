@@ -77,7 +77,8 @@ STATE_DESC(task,
 	   S_VAL(task, 58, start_mono_ns),
 	   S_NOSAVE(task, thread, "a host thread is made anew"),
 	   S_NOSAVE(task, host_tid, "a host thread is made anew"),
-	   S_NOSAVE(task, all_node, "membership is rebuilt from the owner"), S_VAL(task, 95, charged));
+	   S_NOSAVE(task, all_node, "membership is rebuilt from the owner"), S_VAL(task, 95, charged),
+	   S_NOSAVE(task, over_limit, "settled before a safe point"));
 
 STATE_DESC(thread_group,
 	   S_NOSAVE(thread_group, refs, "recounted from the references"),

@@ -3,11 +3,23 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "sentry/mm/account.h"
 #include "sentry/mm/mm_priv.h"
 
 static struct mm *mm_of(struct umem *um)
 {
 	return container_of(um, struct mm, umem);
+}
+
+static int access_fault(struct mm *mm, uint64_t addr, bool write, uint8_t need)
+{
+	struct vma *v;
+
+	GUARD(mm, mm);
+	v = fault_vma(mm, addr);
+	if (!v || !(v->prot & need))
+		return -EFAULT;
+	return fault_locked(mm, v, addr, write ? WANT_WRITE : WANT_READ, NULL);
 }
 
 /*
@@ -22,7 +34,6 @@ static int access_begin(struct mm *mm, uint64_t addr, uint64_t size, bool write,
 	if (addr >= mm_platform_ops->max_addr)
 		return -EFAULT;
 	for (int i = 0; i < 100; i++) {
-		struct vma *v;
 		struct pma *p;
 		int err;
 
@@ -41,12 +52,8 @@ static int access_begin(struct mm *mm, uint64_t addr, uint64_t size, bool write,
 			}
 		}
 		mutex_unlock(&mm->pmu);
-		GUARD(mm, mm);
-		v = fault_vma(mm, addr);
-		if (!v || !(v->prot & need))
-			return -EFAULT;
-		err = fault_locked(mm, v, addr, write ? WANT_WRITE : WANT_READ, NULL);
-		if (err < 0)
+		err = access_fault(mm, addr, write, need);
+		if (err < 0 && !(err == -ENOMEM && memory_relieve(true)))
 			return -EFAULT;
 	}
 	return -EFAULT;

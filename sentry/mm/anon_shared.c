@@ -6,10 +6,14 @@
 #include <stdlib.h>
 
 #include "sentry/core/lockrank.h"
+#include "sentry/mm/account.h"
 #include "sentry/mm/mm_priv.h"
 #include "sentry/state/desc.h"
 
-enum { BLOCK = 2 << 20 };
+enum {
+	BLOCK = 2 << 20,
+	BLOCK_LOW = 128 << 10, /* of objects made under a memory limit: a block counts as a whole */
+};
 #define SIZE_MAX_SHARED (16ull << 40) /* bounds the table of blocks */
 
 struct anon_shared {
@@ -17,13 +21,15 @@ struct anon_shared {
 	struct refcount refs;
 	struct mutex mu;     /* LOCK_FS_DATA: block */
 	uint64_t size;	     /* const, bytes */
+	uint64_t block_max;  /* const, bytes */
 	uint64_t block_count; /* const */
 	uint64_t block[];    /* offset of each block's frames in the memory file, 0: none yet */
 };
 
 STATE_DESC(anon_shared, S_EMBED(anon_shared, 1, mappable, mappable), S_VAL(anon_shared, 2, refs),
 	   S_NOSAVE(anon_shared, mu, "not held at a safe point"), S_VAL(anon_shared, 3, size),
-	   S_VAL(anon_shared, 4, block_count));
+	   S_VAL(anon_shared, 4, block_count),
+	   S_VAL(anon_shared, 5, block_max));
 
 static struct anon_shared *anon_shared_of(struct mappable *m)
 {
@@ -32,14 +38,14 @@ static struct anon_shared *anon_shared_of(struct mappable *m)
 
 static uint64_t block_size(const struct anon_shared *s, uint64_t i)
 {
-	return MIN((uint64_t)BLOCK, s->size - i * BLOCK);
+	return MIN(s->block_max, s->size - i * s->block_max);
 }
 
 static int anon_shared_translate(struct mappable *m, uint64_t offset, uint64_t size, bool write,
 				 struct frame_run *ret_run)
 {
 	struct anon_shared *s = anon_shared_of(m);
-	uint64_t i = offset / BLOCK, at = offset % BLOCK;
+	uint64_t i = offset / s->block_max, at = offset % s->block_max;
 	struct frame_run run;
 	int err;
 
@@ -88,7 +94,8 @@ static const struct mappable_ops anon_shared_ops = {
 /* A new object of size bytes (whole pages); the caller owns the one reference. 0 or -ENOMEM. */
 int anon_shared_new(uint64_t size, struct mappable **ret_mappable)
 {
-	uint64_t count = (size + BLOCK - 1) / BLOCK;
+	uint64_t block = memory_account_room(memory_self()) == MEMORY_NO_LIMIT ? BLOCK : BLOCK_LOW;
+	uint64_t count = (size + block - 1) / block;
 	struct anon_shared *s = NULL;
 
 	if (size <= SIZE_MAX_SHARED)
@@ -99,6 +106,7 @@ int anon_shared_new(uint64_t size, struct mappable **ret_mappable)
 	refcount_init(&s->refs, 1);
 	mutex_init(&s->mu, LOCK_FS_DATA);
 	s->size = size;
+	s->block_max = block;
 	s->block_count = count;
 	*ret_mappable = &s->mappable;
 	return 0;

@@ -3,13 +3,16 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "platform/base/log.h"
+#include "sentry/mm/account.h"
 #include "sentry/mm/mm_priv.h"
 
 enum {
 	BLOCK_MIN = 2 << 20,   /* anonymous memory is given out in blocks: holes cost nothing */
 	BLOCK_MAX = 32 << 20,
+	BLOCK_LOW = 64 << 10,	   /* near the limit of the container */
 	TRANSLATE_WINDOW = 2 << 20,
 	AHEAD_ANON = 2 << 20,	   /* mapped at mmap: whole anonymous mappings up to this */
 	AHEAD_FILE = 256 << 20,
@@ -44,6 +47,15 @@ int64_t resident_bytes(struct frame_file *ff, uint64_t offset, uint64_t size, ui
 	return sum;
 }
 
+/* Where the hole of the memory file that begins at offset ends: offset itself when there is none. A page that the host
+ * swapped out is no hole, though it is not resident. */
+uint64_t hole_end(struct frame_file *ff, uint64_t offset)
+{
+	off_t data = lseek(ff->host_fd, (off_t)offset, SEEK_DATA);
+
+	return data >= 0 ? (uint64_t)data : errno == ENXIO ? UINT64_MAX : offset;
+}
+
 /* Free space around addr between the neighbouring pmas, within [lo, hi). */
 static void clip_to_gap(struct mm *mm, uint64_t addr, uint64_t *lo, uint64_t *hi)
 {
@@ -56,16 +68,26 @@ static void clip_to_gap(struct mm *mm, uint64_t addr, uint64_t *lo, uint64_t *hi
 		*lo = MAX(*lo, rb_entry(n, struct pma, node)->end);
 }
 
+/* How much to hand out at once: less and less towards the limit, so that little of it is not touched. */
+static uint64_t block_size(const struct vma *v)
+{
+	uint64_t block = BLOCK_MIN, room = memory_account_room(memory_self());
+
+	while (block < BLOCK_MAX && block * 16 < v->end - v->start)
+		block *= 2;
+	while (block > BLOCK_LOW && block > room / 8)
+		block /= 2;
+	return room ? block : PAGE;
+}
+
 /* A private anonymous page that was never touched. pmu is held. 0 or -ENOMEM. */
 static int fault_anon(struct mm *mm, struct vma *v, uint64_t addr)
 {
-	uint64_t block = BLOCK_MIN, lo, hi, hint = 0;
+	uint64_t block = block_size(v), lo, hi, hint = 0;
 	struct frame_run run;
 	struct pma *before;
 	int err;
 
-	while (block < BLOCK_MAX && block * 16 < v->end - v->start)
-		block *= 2;
 	lo = MAX(v->start, ALIGN_DOWN(addr, block));
 	hi = MIN(v->end, ALIGN_DOWN(addr, block) + block);
 	clip_to_gap(mm, addr, &lo, &hi);
@@ -86,19 +108,24 @@ static int fault_anon(struct mm *mm, struct vma *v, uint64_t addr)
 	return 0;
 }
 
-/* Fills dst with the pages of a run; pages that the host does not hold stay zero. -EFAULT: SIGBUS. */
+/* Fills dst with the pages of a run; pages that were never written stay zero. -EFAULT: SIGBUS. */
 int copy_frames(struct frame_run *dst, struct frame_file *ff, uint64_t offset)
 {
 	uint8_t resident[COPY_WINDOW / PAGE];
 	bool known = !ff->host_file && resident_bytes(ff, offset, dst->size, resident) >= 0;
+	uint64_t hole = 0; /* up to there */
 
 	for (uint64_t at = 0; at < dst->size; at += PAGE) {
 		uint64_t n;
 		void *to = dst->ff->ops->window(dst->ff, dst->offset + at, PAGE, &n);
 		void *from;
 
-		if (known && !resident[at / PAGE])
-			continue;
+		if (known && !resident[at / PAGE]) {
+			if (offset + at >= hole)
+				hole = hole_end(ff, offset + at);
+			if (offset + at < hole)
+				continue;
+		}
 		from = ff->ops->window(ff, offset + at, PAGE, &n);
 		if (!to || !from || raw_copy(to, from, PAGE) != PAGE)
 			return -EFAULT;
@@ -198,7 +225,8 @@ static int break_sharing(struct mm *mm, struct pma *p, uint64_t addr)
 		regain(mm, addr, addr + PAGE, addr);
 		return 0;
 	}
-	return replace_frames(mm, p, lo, lo + n);
+	err = replace_frames(mm, p, lo, lo + n);
+	return err == -ENOMEM && n > PAGE ? replace_frames(mm, p, addr, addr + PAGE) : err;
 }
 
 /*
@@ -215,7 +243,7 @@ static int copy_private(struct mm *mm, struct vma *v, struct pma *p, uint64_t ad
 	hi = v->flags & VMA_IMAGE ? MIN(hi, v->end) : addr + PAGE;
 	if (err == 0)
 		err = replace_frames(mm, p, lo, hi);
-	if (err == -EFAULT && hi - lo > PAGE)
+	if ((err == -EFAULT || err == -ENOMEM) && hi - lo > PAGE)
 		err = replace_frames(mm, p, addr, addr + PAGE);
 	return err;
 }
@@ -432,7 +460,7 @@ static uint8_t vma_access(const struct vma *v)
 			 ((v->prot & PROT_EXEC) ? PLATFORM_EXEC : 0));
 }
 
-int mm_fault(struct mm *mm, const struct platform_fault *fault, uint64_t sp, int *ret_signo, int *ret_code)
+static int fault_once(struct mm *mm, const struct platform_fault *fault, int *ret_signo, int *ret_code)
 {
 	unsigned int want;
 	struct vma *v;
@@ -440,7 +468,6 @@ int mm_fault(struct mm *mm, const struct platform_fault *fault, uint64_t sp, int
 	uint64_t end;
 	int err;
 
-	(void)sp; /* Linux grows a stack at any address between it and its guard gap */
 	*ret_signo = SIGSEGV;
 	GUARD(mm, mm);
 	v = fault_vma(mm, fault->addr);
@@ -463,8 +490,18 @@ int mm_fault(struct mm *mm, const struct platform_fault *fault, uint64_t sp, int
 	if (err < 0) {
 		*ret_signo = err == -ENOMEM ? SIGKILL : SIGBUS;
 		*ret_code = err == -ENOMEM ? SI_KERNEL : BUS_ADRERR;
-		return -EFAULT;
+		return err == -ENOMEM ? err : -EFAULT;
 	}
 	map_resident(mm, ALIGN_DOWN(fault->addr, PAGE), MIN(v->end, ALIGN_DOWN(fault->addr, PAGE) + BLOCK_MIN), false);
 	return 0;
+}
+
+int mm_fault(struct mm *mm, const struct platform_fault *fault, uint64_t sp, int *ret_signo, int *ret_code)
+{
+	int err = fault_once(mm, fault, ret_signo, ret_code);
+
+	(void)sp; /* Linux grows a stack at any address between it and its guard gap */
+	if (unlikely(err == -ENOMEM))
+		return memory_relieve(false) ? 0 : -EFAULT; /* the guest faults again, unless it was killed */
+	return err;
 }

@@ -55,7 +55,7 @@ static int check_limits(struct mm *mm, const struct mm_map_args *a, uint64_t siz
 	if (data && mm->data_size + size > a->limits.data)
 		return -ENOMEM;
 	/* Heuristic overcommit: one mapping may not exceed all the memory there is. */
-	if (data && !(a->flags & MAP_NORESERVE) && size > memory_total() && !a->file)
+	if (data && !(a->flags & MAP_NORESERVE) && size > memory_host() && !a->file)
 		return -ENOMEM;
 	if (a->locked && mm->locked_size + size > a->limits.memlock)
 		return -EAGAIN;

@@ -5,7 +5,6 @@
  * zero, costs nothing) or dirty (old contents, still allocated on the host). A few MiB stay dirty
  * because reusing a page is far cheaper than asking the host for a new one; the rest is punched out.
  */
-#include "sentry/core/cause.h"
 #include "sentry/mm/memfile.h"
 
 #include <errno.h>
@@ -21,6 +20,7 @@
 #include "platform/host/file.h"
 #include "sentry/core/lockrank.h"
 #include "sentry/core/uaddr.h"
+#include "sentry/mm/account_priv.h"
 #include "sentry/mm/mm.h"
 #include "sentry/state/desc.h"
 
@@ -38,14 +38,15 @@ enum {
 	SMALL_FRAMES = 16,     /* requests up to this reuse dirty frames */
 	PUNCH_FRAMES = 256,    /* freed runs from this size go back to the host at once */
 	DIRTY_MAX = 1024,      /* dirty frames kept: 4 MiB */
-	LIMIT_CHECK = 1 << 10, /* frames between two looks at the host's count */
+	SCAN_FRAMES = 512,     /* looked at together by memfile_scan: 2 MiB */
+	KIND_BITS = 4,	       /* of frame.prev while allocated; the account is above */
 };
 
 /* Facts of one frame. All is protected by memfile.mu, but refs may be read without it. */
 struct frame {
 	_Atomic uint32_t refs;
 	uint32_t run;  /* first and last frame of a free extent: RUN_* | length; else 0 */
-	uint32_t prev; /* first frame of a free extent: list; allocated: enum memfile_kind */
+	uint32_t prev; /* first frame of a free extent: list; allocated: enum memfile_kind and account */
 	uint32_t next;
 };
 
@@ -59,9 +60,7 @@ struct memfile {
 	uint32_t head[2][CLASSES];	  /* [dirty][class]: first frame of an extent, 0: none */
 	uint32_t dirty_count;
 	_Atomic int64_t used[MEMFILE_KINDS]; /* frames */
-	_Atomic uint64_t limit, peak;	  /* bytes */
-	uint32_t since_check;
-	uint64_t host_bytes;		  /* at the last check */
+	_Atomic uint64_t peak;		  /* bytes */
 };
 
 STATE_DESC(memfile, S_NOSAVE(memfile, ff, "the host file is made anew"),
@@ -69,8 +68,7 @@ STATE_DESC(memfile, S_NOSAVE(memfile, ff, "the host file is made anew"),
 	   S_NOSAVE(memfile, window, "mapped on demand"), S_VAL(memfile, 2, end),
 	   S_NOSAVE(memfile, file_size, "of the host file"), S_NOSAVE(memfile, head, "rebuilt from the frames"),
 	   S_NOSAVE(memfile, dirty_count, "a restored free frame is a hole"), S_VAL(memfile, 3, used),
-	   S_VAL(memfile, 4, limit), S_VAL(memfile, 5, peak), S_NOSAVE(memfile, since_check, "cache"),
-	   S_NOSAVE(memfile, host_bytes, "cache"));
+	   S_VAL(memfile, 5, peak));
 
 struct memfile *main_memfile;
 
@@ -258,45 +256,32 @@ static uint64_t host_bytes(struct memfile *mf)
 	return host_fstat(mf->ff.host_fd, &st) < 0 ? 0 : (uint64_t)st.st_blocks * 512;
 }
 
-/* False when the sandbox's memory limit does not leave room for count more frames. */
-static bool within_limit_locked(struct memfile *mf, uint32_t count)
-{
-	uint64_t limit = atomic_load_explicit(&mf->limit, memory_order_relaxed);
-
-	if (!limit)
-		return true;
-	mf->since_check += count;
-	if (mf->since_check >= LIMIT_CHECK || mf->host_bytes + (uint64_t)mf->since_check * PAGE > limit) {
-		mf->host_bytes = host_bytes(mf);
-		mf->since_check = 0;
-	}
-	/* a large run is mostly not touched yet: what is touched counts at the next look */
-	return mf->host_bytes + (uint64_t)MIN(count, (uint32_t)SMALL_FRAMES) * PAGE <=
-	       limit + (uint64_t)mf->dirty_count * PAGE;
-}
-
 int memfile_alloc_raw(struct memfile *mf, uint64_t size, uint64_t hint, bool zero,
 		      enum memfile_kind kind, struct frame_run *ret_run)
 {
 	uint32_t count = (uint32_t)(ALIGN_UP(MIN(size, MEMFILE_CHUNK), PAGE) / PAGE), first;
+	struct memory_account *account = memory_self();
+	const uint32_t mark = (uint32_t)kind | account_id(account) << KIND_BITS;
 	uint64_t offset;
-	bool dirty, allowed;
+	bool dirty;
 
 	BUG_ON(count == 0);
 	mutex_lock(&mf->mu);
-	allowed = within_limit_locked(mf, count);
-	first = allowed ? take_locked(mf, count, (uint32_t)(hint / PAGE), &dirty) : 0;
+	if (!account_charge(account, (uint64_t)count * PAGE)) {
+		mutex_unlock(&mf->mu);
+		return -ENOMEM;
+	}
+	first = take_locked(mf, count, (uint32_t)(hint / PAGE), &dirty);
+	if (!first)
+		account_uncharge(account, (uint64_t)count * PAGE);
 	for (uint32_t i = 0; first && i < count; i++) {
 		struct frame *f = frame_at(mf, first + i);
 
 		f->run = 0;
-		f->prev = (uint32_t)kind;
+		f->prev = mark;
 		atomic_store_explicit(&f->refs, 1, memory_order_relaxed);
 	}
 	mutex_unlock(&mf->mu);
-	if (!allowed)
-		return cause(ENOMEM, CAUSE_LIMIT, "memory limit of %llu MiB: raise linux.resources.memory.limit",
-			     (unsigned long long)atomic_load(&mf->limit) >> 20);
 	if (!first)
 		return -ENOMEM;
 	atomic_fetch_add_explicit(&mf->used[kind], count, memory_order_relaxed);
@@ -334,6 +319,14 @@ static void trim_locked(struct memfile *mf, uint32_t keep)
 	}
 }
 
+/* Gives count frames that are marked alike back to whom they were charged to. mu is held. */
+static void uncharge_locked(struct memfile *mf, uint32_t mark, uint32_t count)
+{
+	atomic_fetch_sub_explicit(&mf->used[(mark & ((1u << KIND_BITS) - 1)) % MEMFILE_KINDS], count,
+				  memory_order_relaxed);
+	account_uncharge(account_by_id(mark >> KIND_BITS), (uint64_t)count * PAGE);
+}
+
 static void free_run(struct memfile *mf, uint32_t first, uint32_t count)
 {
 	bool punch = count >= PUNCH_FRAMES;
@@ -341,9 +334,13 @@ static void free_run(struct memfile *mf, uint32_t first, uint32_t count)
 	if (punch)
 		memfile_punch(mf, (uint64_t)first * PAGE, (uint64_t)count * PAGE);
 	GUARD(mutex, &mf->mu);
-	for (uint32_t i = 0; i < count; i++)
-		atomic_fetch_sub_explicit(&mf->used[frame_at(mf, first + i)->prev % MEMFILE_KINDS], 1,
-					  memory_order_relaxed);
+	for (uint32_t i = 0, n; i < count; i += n) {
+		uint32_t mark = frame_at(mf, first + i)->prev;
+
+		for (n = 1; i + n < count && frame_at(mf, first + i + n)->prev == mark; n++)
+			;
+		uncharge_locked(mf, mark, n);
+	}
 	extent_free(mf, first, count, !punch);
 	if (mf->dirty_count > DIRTY_MAX)
 		trim_locked(mf, DIRTY_MAX / 2);
@@ -470,6 +467,7 @@ int memfile_new(struct memfile **ret_mf)
 		free(mf);
 		return err;
 	}
+	accounts_init();
 	main_memfile = mf;
 	*ret_mf = mf;
 	return 0;
@@ -506,12 +504,57 @@ void memory_usage(struct memory_usage *ret)
 	while (peak < ret->total && !atomic_compare_exchange_weak(&mf->peak, &peak, ret->total))
 		;
 	ret->peak = MAX(peak, ret->total);
-	ret->limit = atomic_load(&mf->limit);
 }
 
-void memory_set_limit(uint64_t bytes)
+#define MARK_FREE UINT32_MAX
+
+/* Copies the marks of up to max frames from i on, MARK_FREE for free ones; returns how many frames were looked at. */
+static uint32_t scan_marks(struct memfile *mf, uint32_t i, uint32_t max, uint32_t *mark, bool *ret_any)
 {
-	atomic_store(&main_memfile->limit, bytes);
+	uint32_t run;
+
+	*ret_any = false;
+	GUARD(mutex, &mf->mu);
+	run = frame_at(mf, i)->run;
+	if ((run & RUN_FREE) && !(run & RUN_LAST))
+		return run & RUN_LENGTH;
+	max = MIN(max, mf->end - i);
+	max = MIN(max, CHUNK_FRAMES - i % CHUNK_FRAMES);
+	for (uint32_t k = 0; k < max; k++) {
+		struct frame *f = frame_at(mf, i + k);
+
+		mark[k] = atomic_load_explicit(&f->refs, memory_order_relaxed) ? f->prev : MARK_FREE;
+		*ret_any |= mark[k] != MARK_FREE;
+	}
+	return max;
+}
+
+uint64_t memfile_held(struct memfile *mf)
+{
+	GUARD(mutex, &mf->mu);
+	return host_bytes(mf) - MIN(host_bytes(mf), (uint64_t)mf->dirty_count * PAGE);
+}
+
+void memfile_scan(struct memfile *mf, unsigned account, uint64_t by_kind[MEMFILE_KINDS])
+{
+	uint32_t mark[SCAN_FRAMES], n, end;
+	uint8_t resident[SCAN_FRAMES];
+	bool any;
+
+	mutex_lock(&mf->mu);
+	end = mf->end;
+	mutex_unlock(&mf->mu);
+	for (uint32_t i = 1; i < end; i += n) {
+		void *p;
+
+		n = scan_marks(mf, i, SCAN_FRAMES, mark, &any);
+		p = any ? memfile_window(mf, (uint64_t)i * PAGE) : NULL;
+		if (!p || mincore(p, (size_t)n * PAGE, resident) < 0)
+			continue;
+		for (uint32_t k = 0; k < n; k++)
+			if (mark[k] >> KIND_BITS == account && (resident[k] & 1))
+				by_kind[(mark[k] & ((1u << KIND_BITS) - 1)) % MEMFILE_KINDS] += PAGE;
+	}
 }
 
 /* Without the host's size (its sysinfo was not read): what a small machine has. */
@@ -524,10 +567,7 @@ void memory_set_host(uint64_t bytes)
 	host_memory = bytes;
 }
 
-uint64_t memory_total(void)
+uint64_t memory_host(void)
 {
-	struct memory_usage u;
-
-	memory_usage(&u);
-	return u.limit ? MIN(u.limit, host_memory) : host_memory;
+	return host_memory;
 }

@@ -116,13 +116,17 @@ NODISCARD int64_t mm_write_forced(struct mm *mm, uint64_t addr, const void *src,
  * and system calls read the original bytes as ever. 0 or -errno: the call works as before. */
 int mm_rewrite_site(struct mm *mm, struct pcontext *self, uint64_t ip);
 
-/* Sandbox-wide usage in bytes by kind, and the limit (0: none). */
-struct memory_usage { uint64_t anon, tmpfs, pipe, total, peak, limit; };
+/* Sandbox-wide usage in bytes by kind. */
+struct memory_usage { uint64_t anon, tmpfs, pipe, total, peak; };
 void memory_usage(struct memory_usage *ret);
-void memory_set_limit(uint64_t bytes);
 /* The host's memory in bytes, read before the filter; boot only. */
 void memory_set_host(uint64_t bytes);
-/* MemTotal: the sandbox's limit, or the host's memory when that is less or there is no limit. */
-uint64_t memory_total(void);
+uint64_t memory_host(void);
+/*
+ * Takes back what was handed out of mm's private anonymous memory but never touched, in pieces of at least min_size
+ * bytes (a multiple of the page size); the pages read as zero when they are touched later, as before. Any
+ * thread without mm locks. Returns bytes.
+ */
+uint64_t mm_trim(struct mm *mm, uint64_t min_size);
 
 #endif

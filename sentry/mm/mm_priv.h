@@ -48,6 +48,7 @@ enum pma_flags {
 	PMA_MAPPED = 4, /* was given to the platform's address space, in whole */
 	PMA_HOST = 8,	/* host file: direct access may raise SIGBUS */
 	PMA_HOT = 16,	/* written soon after a fork: the next fork copies it at once */
+	PMA_TRIM = 32,	/* mm_trim looks at it; never seen without pmu */
 };
 
 /* Frames that a range uses now. Protected by mm->pmu. Holds a reference on each frame. */
@@ -172,6 +173,7 @@ void map_ahead_locked(struct mm *mm, struct vma *v);
 NODISCARD int copy_frames(struct frame_run *dst, struct frame_file *ff, uint64_t offset);
 enum { COPY_WINDOW = 64 << 10 }; /* bytes copied together when sharing ends */
 void map_resident(struct mm *mm, uint64_t start, uint64_t end, bool populate);
+uint64_t hole_end(struct frame_file *ff, uint64_t offset);
 NODISCARD int64_t resident_bytes(struct frame_file *ff, uint64_t offset, uint64_t size, uint8_t *vec);
 
 /* map.c; mu is held */

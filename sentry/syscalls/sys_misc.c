@@ -65,13 +65,13 @@ int64_t sys_setdomainname(struct task *t, arg_path_t name, arg_int_t len)
 int64_t sys_sysinfo(struct task *t, arg_uaddr_t info)
 {
 	struct sysinfo s = { 0 };
-	struct memory_usage m;
+	struct cgroup_memory m;
 
-	memory_usage(&m);
+	cgroup_memory(task_cgroup(t), false, &m);
 	s.uptime = clock_mono() / NSEC_PER_SEC;
-	s.totalram = memory_total();
-	s.freeram = s.totalram > m.total ? s.totalram - m.total : 0;
-	s.sharedram = m.tmpfs;
+	s.totalram = m.total;
+	s.freeram = m.total - m.used;
+	s.sharedram = m.shmem;
 	s.procs = (unsigned short)MIN(task_pid_ns(t)->pid_count, 65535u);
 	s.mem_unit = 1;
 	return copy_out_struct(task_umem(t), info, &s);

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "platform/platform.h"
+#include "sentry/mm/account.h"
 #include "sentry/mm/memfile.h"
 #include "sentry/mm/mm.h"
 
@@ -383,28 +384,101 @@ static void test_allocator(void)
 	CHECK(frames_in_use() <= before);
 }
 
-/* The sandbox's own limit: a guest that goes beyond gets errors, the rest goes on. */
-static void test_limit(void)
+static unsigned relieved;
+static struct mm *relief_mm;
+
+/* What the kernel does first: takes back what was not touched. */
+static bool relief(struct memory_account *a, uint64_t size, bool in_call)
 {
-	struct memory_usage u;
+	CHECK(in_call && size > 0);
+	relieved++;
+	return relief_mm && mm_trim(relief_mm, P) > 0 && memory_account_room(a) >= size;
+}
+
+/* An account's limit: who goes beyond gets errors, others do not notice, and what is freed can be used again. */
+static void test_account_limit(void)
+{
+	struct memory_account *a = memory_account_open(), *b = memory_account_open();
+	struct memory_use use;
 	struct mm *mm;
-	uint64_t a, done = 0;
+	uint64_t at, done = 0;
 
 	CHECK(mm_new(&mm) == 0);
-	memory_usage(&u);
-	memory_set_limit(u.total + (8 << 20));
-	CHECK(map_anon(mm, 256 << 20) == -ENOMEM);
-	a = (uint64_t)map(mm, 0, 256 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, false, 0);
-	while (done < 256 << 20 && put(mm, a + done, 1))
+	CHECK(a && b && a != b);
+	memory_set_relief(relief);
+	relieved = 0;
+	relief_mm = NULL;
+	memory_set_self(a);
+	a->limit = 8 << 20;
+	at = (uint64_t)map_anon(mm, 256 << 20);
+	while (done < 256 << 20 && put(mm, at + done, 1))
 		done += P;
-	CHECK(done >= 4 << 20 && done < 64 << 20);
-	memory_usage(&u);
-	CHECK(u.limit > 0 && u.anon >= 4 << 20 && u.peak >= u.total);
-	CHECK(mm_munmap(mm, a, 256 << 20) == 0);
-	a = (uint64_t)map_anon(mm, P);
-	CHECK(put(mm, a, 1));
-	memory_set_limit(0);
+	CHECK(done == 8 << 20 && relieved == 1 && a->failures == 1);
+	CHECK(a->charged == 8 << 20 && memory_account_room(a) == 0 && memory_account_excess(a) == 0);
+	memory_account_use(a, &use);
+	CHECK(use.total == 8 << 20 && use.anon == use.total && a->peak == use.total);
+	memory_account_use(b, &use);
+	CHECK(use.total == 0);
+	memory_exceed(64 << 10); /* a call that is under way */
+	CHECK(put(mm, at + done, 1) && memory_account_excess(a) == P);
+	memory_exceed(0);
+	CHECK(!put(mm, at + done + P, 1));
+	memory_set_self(b); /* another container's thread */
+	CHECK(put(mm, at + done + P, 1) && b->charged >= P && a->charged == (8 << 20) + P);
+	memory_set_self(a);
+	CHECK(mm_munmap(mm, at, 256 << 20) == 0);
+	CHECK(a->charged == 0 && b->charged == 0);
+	at = (uint64_t)map_anon(mm, P);
+	CHECK(put(mm, at, 1) && a->charged == P);
 	mm_put(mm);
+	CHECK(a->charged == 0);
+	memory_set_self(NULL);
+	memory_account_close(a);
+	memory_account_close(b);
+}
+
+/* At the limit what was handed out and not touched comes back, and no written byte is lost. */
+static void test_trim(void)
+{
+	struct memory_account *a = memory_account_open();
+	struct memory_use use;
+	struct mm *mm, *child;
+	uint64_t at, dense, n = 0;
+	bool same = true;
+
+	CHECK(mm_new(&mm) == 0);
+	CHECK(a);
+	memory_set_relief(relief);
+	relief_mm = mm;
+	relieved = 0;
+	memory_set_self(a);
+	at = (uint64_t)map_anon(mm, 64 << 20);
+	dense = (uint64_t)map_anon(mm, 12 << 20);
+	for (uint64_t i = 0; i < 64 << 20; i += 1 << 20) /* one page of each MiB */
+		CHECK(put(mm, at + i + (i >> 20) * P, i));
+	CHECK(a->charged >= 64 << 20);
+	a->limit = 16 << 20; /* charged is above now, used is not */
+	while (n < 12 << 20 && put(mm, dense + n, n + 1))
+		n += P;
+	CHECK(n == 12 << 20 && relieved >= 1 && a->charged <= 16 << 20);
+	for (uint64_t i = 0; i < 64 << 20; i += 1 << 20)
+		same &= get(mm, at + i + (i >> 20) * P) == i && get(mm, at + i + (i >> 20) * P + P) == 0;
+	for (uint64_t i = 0; i < n; i += P)
+		same &= get(mm, dense + i) == i + 1;
+	CHECK(same);
+	a->limit = MEMORY_NO_LIMIT;
+	/* shared at a fork: pages that nobody wrote come back when both have dropped them */
+	CHECK(mm_fork(mm, NULL, &child) == 0);
+	(void)mm_trim(mm, P);
+	(void)mm_trim(child, P);
+	memory_account_use(a, &use);
+	CHECK(a->charged == use.total && use.total >= n);
+	CHECK(get(child, at) == 0 && get(child, dense + P) == P + 1 && get(mm, dense) == 1);
+	mm_put(child);
+	mm_put(mm);
+	CHECK(a->charged == 0);
+	memory_set_self(NULL);
+	memory_account_close(a);
 }
 
 int main(void)
@@ -428,7 +502,8 @@ int main(void)
 	test_futex_and_pins();
 	test_truncated();
 	test_allocator();
-	test_limit();
+	test_account_limit();
+	test_trim();
 	CHECK(frames_in_use() == 0);
 	printf("%d passed, %d failed\n", passed, failed);
 	return failed != 0;

@@ -10,6 +10,7 @@
 #include "sentry/kernel/container.h"
 #include "sentry/kernel/fdtable.h"
 #include "sentry/kernel/seccomp.h"
+#include "sentry/mm/account.h"
 #include "sentry/mm/mm.h"
 
 #define TICK_NS (NSEC_PER_SEC / 100)
@@ -594,15 +595,15 @@ static int oom_score_show(struct simple_inode *s, struct file *f, struct seq *q)
 {
 	struct mm *mm = task_get_mm(proc_task(s));
 	struct mm_usage u = { 0 };
-	struct memory_usage all;
+	struct cgroup *cg = task_cgroup(proc_task(s));
+	uint64_t all = MIN(cg ? (uint64_t)cg->memory->limit : MEMORY_NO_LIMIT, memory_host());
 	int64_t score;
 
 	(void)f;
 	if (mm)
 		mm_usage(mm, &u);
 	mm_put(mm);
-	memory_usage(&all);
-	score = all.limit ? (int64_t)((u.rss_anon + u.rss_shmem) * 1000 / all.limit) : 0;
+	score = (int64_t)((u.rss_anon + u.rss_shmem) * 1000 / MAX(all, (uint64_t)1));
 	score += proc_task(s)->tg->oom_score_adj;
 	seq_printf(q, "%lld\n", (long long)MAX(score, (int64_t)0));
 	return 0;

@@ -16,24 +16,25 @@
 
 static int meminfo_show(struct simple_inode *s, struct file *f, struct seq *q)
 {
-	struct memory_usage u;
-	uint64_t total = memory_total(), left;
+	struct cgroup_memory m;
+	uint64_t left, anon;
 
 	(void)s;
 	(void)f;
-	memory_usage(&u);
-	left = total > u.total ? total - u.total : 0;
+	cgroup_memory(task_cgroup(current), true, &m);
+	left = m.total - m.used;
+	anon = m.used - m.shmem;
 #define ROW(name, bytes) seq_printf(q, "%-15s %8llu kB\n", name ":", (unsigned long long)((bytes) >> 10))
-	ROW("MemTotal", total);
+	ROW("MemTotal", m.total);
 	ROW("MemFree", left);
 	ROW("MemAvailable", left);
 	ROW("Buffers", 0ull);
-	ROW("Cached", u.tmpfs);
+	ROW("Cached", m.shmem);
 	ROW("SwapCached", 0ull);
-	ROW("Active", u.anon);
-	ROW("Inactive", u.tmpfs);
-	ROW("Active(anon)", u.anon);
-	ROW("Inactive(anon)", u.tmpfs);
+	ROW("Active", anon);
+	ROW("Inactive", m.shmem);
+	ROW("Active(anon)", anon);
+	ROW("Inactive(anon)", m.shmem);
 	ROW("Active(file)", 0ull);
 	ROW("Inactive(file)", 0ull);
 	ROW("Unevictable", 0ull);
@@ -42,17 +43,17 @@ static int meminfo_show(struct simple_inode *s, struct file *f, struct seq *q)
 	ROW("SwapFree", 0ull);
 	ROW("Dirty", 0ull);
 	ROW("Writeback", 0ull);
-	ROW("AnonPages", u.anon);
-	ROW("Mapped", u.tmpfs);
-	ROW("Shmem", u.tmpfs);
+	ROW("AnonPages", anon);
+	ROW("Mapped", m.shmem);
+	ROW("Shmem", m.shmem);
 	ROW("KReclaimable", 0ull);
 	ROW("Slab", 0ull);
 	ROW("SReclaimable", 0ull);
 	ROW("SUnreclaim", 0ull);
 	ROW("KernelStack", 0ull);
-	ROW("PageTables", u.total / 512);
-	ROW("CommitLimit", total);
-	ROW("Committed_AS", u.total);
+	ROW("PageTables", m.used / 512);
+	ROW("CommitLimit", m.total);
+	ROW("Committed_AS", m.used);
 	ROW("VmallocTotal", 34359738367ull << 10);
 	ROW("VmallocUsed", 0ull);
 	ROW("VmallocChunk", 0ull);

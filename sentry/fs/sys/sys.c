@@ -57,15 +57,14 @@ static const struct simple_ops number_ops = { .name = "sys number", .show = numb
 
 static int node_meminfo_show(struct simple_inode *s, struct file *f, struct seq *q)
 {
-	uint64_t total = memory_total();
-	struct memory_usage u;
+	struct cgroup_memory m;
 
 	(void)s;
 	(void)f;
-	memory_usage(&u);
+	cgroup_memory(task_cgroup(current), false, &m);
 	seq_printf(q, "Node 0 MemTotal:       %llu kB\nNode 0 MemFree:        %llu kB\nNode 0 MemUsed:        %llu kB\n",
-		   (unsigned long long)total >> 10, (unsigned long long)(total > u.total ? total - u.total : 0) >> 10,
-		   (unsigned long long)u.total >> 10);
+		   (unsigned long long)m.total >> 10, (unsigned long long)(m.total - m.used) >> 10,
+		   (unsigned long long)m.used >> 10);
 	return 0;
 }
 

@@ -122,6 +122,11 @@ static int64_t fill_holes(struct tmpfs_inode *t, struct tmpfs_chunk *c, unsigned
 		n = 1;
 	}
 	r = memfile_alloc(main_memfile, n * TMPFS_PAGE, MEMFILE_TMPFS, &run);
+	if (r < 0 && n > 1) {
+		uncharge(t, n - 1);
+		n = 1;
+		r = memfile_alloc(main_memfile, TMPFS_PAGE, MEMFILE_TMPFS, &run);
+	}
 	if (r < 0) {
 		uncharge(t, n);
 		return r;
@@ -170,9 +175,11 @@ static int piece(struct tmpfs_inode *t, uint64_t off, uint64_t size, bool fill, 
 	int64_t n;
 	char *p;
 
-	mutex_lock(&t->file.mu);
-	n = run_locked(t, off / TMPFS_PAGE, pages, fill ? CHUNK_PAGES : 0, &frame);
-	mutex_unlock(&t->file.mu);
+	do {
+		mutex_lock(&t->file.mu);
+		n = run_locked(t, off / TMPFS_PAGE, pages, fill ? CHUNK_PAGES : 0, &frame);
+		mutex_unlock(&t->file.mu);
+	} while (n == -ENOMEM && memory_relieve(true));
 	if (n < 0)
 		return (int)n;
 	if (n == 0) {

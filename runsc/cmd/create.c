@@ -1,5 +1,6 @@
 /* create, start, run. */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -13,6 +14,7 @@
 #define V struct create_values
 #define CREATE_ROWS                                                                                \
 	ROW(V, STRING, "bundle", 'b', bundle, "DIR", "directory with config.json (default: here)"), \
+		ROW(V, STRING, "config", 'f', config, "FILE", "instead of config.json in the bundle"), \
 		ROW(V, STRING, "console-socket", 0, console_socket, "PATH",                        \
 		    "unix socket that gets the terminal"),                                         \
 		ROW(V, STRING, "pid-file", 0, pid_file, "FILE", "write the sandbox's process id here"), \
@@ -22,8 +24,10 @@
 		ROW_IGNORED(BOOL, "no-subreaper", 0, NULL, "runc: no subreaper"),                  \
 		ROW_IGNORED(STRING, "pidfd-socket", 0, "PATH", "runc: socket for a pidfd"),        \
 		ROW_IGNORED(STRING, "user-log", 0, "FILE", "gVisor: user-visible log"),            \
-		ROW_IGNORED(STRING, "fs-restore-image-path", 0, "DIR", "gVisor: file system image"), \
-		ROW_IGNORED(BOOL, "fs-restore-direct", 0, NULL, "gVisor: direct reads of it")
+		ROW_REFUSED(STRING, "fs-restore-image-path", 0, "DIR",                             \
+			    "restoring a file system is not part of this release"),                \
+		ROW_IGNORED(BOOL, "fs-restore-direct", 0, NULL, "gVisor: direct reads of it"),     \
+		ROW_REFUSED(INT, "exec-fd", 0, "N", "a program must be a file of the container")
 
 DEFINE_OPTIONS(create, V, CREATE_ROWS);
 DEFINE_OPTIONS(run, V, CREATE_ROWS,
@@ -32,13 +36,21 @@ DEFINE_OPTIONS(run, V, CREATE_ROWS,
 NO_OPTIONS(start);
 #undef V
 
+#define CONFIG_MAX (16u << 20)
+
 int create_args_of(const struct create_values *values, const char *id, struct create_args *args,
-		   struct error *err)
+		   char **ret_text, struct error *err)
 {
 	if (values->preserve_fds < 0 || values->preserve_fds > 250)
 		return error_set(err, "--preserve-fds must be from 0 to 250");
+	if (values->config) {
+		*ret_text = read_file_at(AT_FDCWD, values->config, CONFIG_MAX, NULL);
+		if (!*ret_text)
+			return error_errno(err, errno, "cannot read %s (--config)", values->config);
+	}
 	*args = (struct create_args){
 		.id = id,
+		.config_text = *ret_text,
 		.bundle = values->bundle ? values->bundle : ".",
 		.console_socket = values->console_socket,
 		.pid_file = values->pid_file,
@@ -51,11 +63,12 @@ int cmd_create(struct config *config, const void *values, int count, char **oper
 	       struct error *err)
 {
 	AUTO(container_free) struct container *c = NULL;
+	AUTO(mem_free) char *text = NULL;
 	struct sandbox_live live;
 	struct create_args args;
 
 	(void)count;
-	if (create_args_of(values, operands[0], &args, err) || sandbox_create(config, &args, &c, &live, err))
+	if (create_args_of(values, operands[0], &args, &text, err) || sandbox_create(config, &args, &c, &live, err))
 		return -1;
 	sandbox_live_fini(&live);
 	return 0;
@@ -138,12 +151,13 @@ int cmd_run(struct config *config, const void *values, int count, char **operand
 {
 	const struct create_values *v = values;
 	AUTO(container_free) struct container *c = NULL;
+	AUTO(mem_free) char *text = NULL;
 	struct sandbox_live live;
 	struct create_args args;
 	struct error other;
 
 	(void)count;
-	if (create_args_of(v, operands[0], &args, err))
+	if (create_args_of(v, operands[0], &args, &text, err))
 		return -1;
 	if (!v->detach) {
 		args.foreground = true;

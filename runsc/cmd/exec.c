@@ -38,7 +38,9 @@ DEFINE_OPTIONS(exec, V, ROW(V, STRING, "cwd", 0, cwd, "DIR", "working directory 
 	       ROW_IGNORED(STRING, "process-label", 0, "LABEL", "SELinux label"),
 	       ROW_IGNORED(STRING, "apparmor", 0, "PROFILE", "AppArmor profile"),
 	       ROW_IGNORED(LIST, "cgroup", 0, "PATH", "runc: sub-cgroup"),
-	       ROW_IGNORED(BOOL, "no-subreaper", 0, NULL, "runc: no subreaper"));
+	       ROW_IGNORED(BOOL, "no-subreaper", 0, NULL, "runc: no subreaper"),
+	       ROW_IGNORED(STRING, "pidfd-socket", 0, "PATH", "runc: socket for a pidfd"),
+	       ROW_REFUSED(INT, "exec-fd", 0, "N", "a program must be a file of the container"));
 #undef V
 
 /* UID[:GID] in numbers: names are in the container's files, which runsc does not read. */

@@ -49,12 +49,19 @@ bool help_print(FILE *out, const char *command);
 struct create_values {
 	const char *bundle, *config, *console_socket, *pid_file;
 	int64_t preserve_fds;
+	struct strings pass_fd;
 	bool detach, keep;
 };
 struct create_args;
-/* Fills args of values; id is the operand. *ret_text is heap that args points to. */
-int create_args_of(const struct create_values *values, const char *id, struct create_args *args,
-		   char **ret_text, struct error *err);
+/* Descriptors for a program beside stdio. */
+#define MAX_PASSED_FDS 250
+struct passed_fds {
+	int fd[MAX_PASSED_FDS]; /* ours; inside they are 3, 4, ... */
+	uint32_t count;
+};
+/* Those of --preserve-fds (3 and up; listen of them come by LISTEN_FDS) and then of --pass-fd M:N. */
+int passed_fds_of(int64_t preserve, uint32_t listen, const struct strings *pass, struct passed_fds *ret,
+		  struct error *err);
 /*
  * Creates, starts, watches and deletes in the foreground; returns the exit status of the program.
  */

@@ -70,6 +70,8 @@ static int apply_synonyms(struct config *config, struct error *err)
 		config->systemd_cgroup |= !strcmp(config->cgroup_manager, "systemd");
 		config->ignore_cgroups |= !strcmp(config->cgroup_manager, "disabled");
 	}
+	if (config->overlay && config->overlay2)
+		return error_set(err, "--overlay and --overlay2 exclude each other");
 	if (config->overlay)
 		config->overlay2 = "all:memory";
 	if (config->fsgofer_host_uds && !strcmp(config->host_uds, "none"))

@@ -92,7 +92,8 @@ static void fill_stdio(void)
 static bool wants_help(int argc, char **argv)
 {
 	for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++) {
-		if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-help") || !strcmp(argv[i], "-h"))
+		if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-help") || !strcmp(argv[i], "-h") ||
+		    !strcmp(argv[i], "-?") || !strcmp(argv[i], "--usage"))
 			return true;
 	}
 	return false;
@@ -139,7 +140,7 @@ static int run(struct config *config, int argc, char **argv, struct error *err)
 		return -1;
 	argv += 1 + first;
 	argc -= 1 + first;
-	if (config->version) {
+	if (config->version || config->version_crun) {
 		print_version();
 		return 0;
 	}

@@ -24,6 +24,8 @@ struct command_options {
 	{ OPTION_##kind, name, alias, offsetof(TYPE, field), value, help }
 #define ROW_IGNORED(kind, name, alias, value, help)                                                \
 	{ OPTION_##kind, name, alias, OPTION_IGNORED, value, help }
+#define ROW_REFUSED(kind, name, alias, value, why)                                                 \
+	{ OPTION_##kind, name, alias, OPTION_REFUSED, value, why }
 
 /*
  * Runs a command: values is its filled struct, operands are checked for number. Returns the exit
@@ -45,23 +47,43 @@ bool help_print(FILE *out, const char *command);
 
 /* Options of create and run, and the rest of what they share. */
 struct create_values {
-	const char *bundle, *console_socket, *pid_file;
+	const char *bundle, *config, *console_socket, *pid_file;
 	int64_t preserve_fds;
+	struct strings pass_fd;
 	bool detach, keep;
 };
 struct create_args;
-/* Fills args of values; id is the operand. */
-int create_args_of(const struct create_values *values, const char *id, struct create_args *args,
-		   struct error *err);
+/* Descriptors for a program beside stdio. */
+#define MAX_PASSED_FDS 250
+struct passed_fds {
+	int fd[MAX_PASSED_FDS]; /* ours; inside they are 3, 4, ... */
+	uint32_t count;
+};
+/* Those of --preserve-fds (3 and up; listen of them come by LISTEN_FDS) and then of --pass-fd M:N. */
+int passed_fds_of(int64_t preserve, uint32_t listen, const struct strings *pass, struct passed_fds *ret,
+		  struct error *err);
 /*
  * Creates, starts, watches and deletes in the foreground; returns the exit status of the program.
  */
 int run_foreground(struct config *config, const struct create_args *args, struct error *err);
 
+/*
+ * Calls run for each container that an operand names: the id itself or, with regex, every container whose id
+ * matches it as an extended regular expression. Goes on after a failure and reports the first. -1 with err.
+ */
+int for_each_named(struct config *config, bool regex, int count, char **operands,
+		   int (*run)(struct config *config, const char *id, const void *context, struct error *err),
+		   const void *context, struct error *err);
+
 /* "5s", "100ms", "1m30s" or plain seconds to milliseconds; false when it is none. */
 bool parse_duration_ms(const char *text, int64_t *ret);
 /* Writes a number to a file, replacing it. */
 int write_number_file(const char *path, int64_t number, struct error *err);
+/*
+ * Prints cells, row by row, in columns as wide as their longest cell and the gap, at least min wide; the last
+ * one is as long as it is.
+ */
+void print_table(const struct strings *cells, size_t columns, int min, int gap);
 /* Prints a JSON value and a newline to stdout; takes the reference; NULL is an error. */
 int print_json(json_t *value, size_t flags, struct error *err);
 

@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <regex.h>
 #include <string.h>
 
 #include "runsc/cmd/cmd.h"
@@ -34,6 +35,50 @@ bool parse_duration_ms(const char *text, int64_t *ret)
 	return *text != 0;
 }
 
+static int ids_matching(const struct config *config, const char *pattern, struct strings *ret_ids,
+			struct error *err)
+{
+	struct strings all;
+	regex_t regex;
+
+	if (regcomp(&regex, pattern, REG_EXTENDED | REG_NOSUB))
+		return error_set(err, "\"%.200s\" is no regular expression", pattern);
+	if (container_list(config, &all, err)) {
+		regfree(&regex);
+		return -1;
+	}
+	for (size_t i = 0; i < all.count; i++) {
+		if (!regexec(&regex, all.v[i], 0, NULL, 0))
+			strings_add(ret_ids, all.v[i]);
+	}
+	strings_fini(&all);
+	regfree(&regex);
+	return 0;
+}
+
+int for_each_named(struct config *config, bool regex, int count, char **operands,
+		   int (*run)(struct config *config, const char *id, const void *context, struct error *err),
+		   const void *context, struct error *err)
+{
+	struct error other;
+	int result = 0;
+
+	for (int i = 0; i < count; i++) {
+		struct strings ids = { 0 };
+
+		if (!regex)
+			strings_add(&ids, operands[i]);
+		else if (ids_matching(config, operands[i], &ids, result ? &other : err))
+			result = -1;
+		for (size_t j = 0; j < ids.count; j++) {
+			if (run(config, ids.v[j], context, result ? &other : err))
+				result = -1;
+		}
+		strings_fini(&ids);
+	}
+	return result;
+}
+
 int write_number_file(const char *path, int64_t number, struct error *err)
 {
 	char text[32];
@@ -52,4 +97,20 @@ int print_json(json_t *value, size_t flags, struct error *err)
 		return error_set(err, "cannot print the answer: it holds text that is not UTF-8");
 	puts(text);
 	return 0;
+}
+
+void print_table(const struct strings *cells, size_t columns, int min, int gap)
+{
+	for (size_t i = 0; i < cells->count; i++) {
+		size_t column = i % columns;
+		int width = min;
+
+		if (column + 1 == columns) {
+			puts(cells->v[i]);
+			continue;
+		}
+		for (size_t j = column; j < cells->count; j += columns)
+			width = MAX(width, (int)strlen(cells->v[j]) + gap);
+		printf("%-*s", width, cells->v[i]);
+	}
 }

@@ -12,31 +12,36 @@
 #include "runsc/sandbox/sandbox.h"
 
 struct kill_values {
-	bool all;
+	bool all, regex;
 	int64_t pid, pgid;
 	const char *signal;
 };
 #define V struct kill_values
 DEFINE_OPTIONS(kill, V, ROW(V, BOOL, "all", 'a', all, NULL, "to every process of the container"),
+	       ROW(V, BOOL, "regex", 'r', regex, NULL, "to every container whose id matches ID, a regular expression"),
 	       ROW(V, INT, "pid", 'p', pid, "PID", "to this process, by its id inside"),
 	       ROW(V, INT, "pgid", 0, pgid, "PGID", "to this process group, by its id inside"),
 	       ROW(V, STRING, "signal", 's', signal, "SIGNAL", "as the operand"));
 #undef V
 
 struct delete_values {
-	bool force;
+	bool force, regex;
 };
 #define V struct delete_values
-DEFINE_OPTIONS(delete, V, ROW(V, BOOL, "force", 'f', force, NULL, "kill it first; an unknown id is no error"));
+DEFINE_OPTIONS(delete, V, ROW(V, BOOL, "force", 'f', force, NULL, "kill it first; an unknown id is no error"),
+	       ROW(V, BOOL, "regex", 'r', regex, NULL, "every container whose id matches ID, a regular expression"));
 #undef V
 
 struct wait_values {
 	int64_t pid, rootpid;
-	bool checkpoint;
 };
+#define NO_SAVING "saving a sandbox is not part of this release"
 #define V struct wait_values
 DEFINE_OPTIONS(wait, V, ROW(V, INT, "pid", 0, pid, "PID", "for this process of exec, by its id inside"),
-	       ROW(V, INT, "rootpid", 0, rootpid, "PID", "the same"));
+	       ROW(V, INT, "rootpid", 0, rootpid, "PID", "the same"),
+	       ROW_REFUSED(BOOL, "checkpoint", 0, NULL, NO_SAVING), ROW_REFUSED(BOOL, "restore", 0, NULL, NO_SAVING),
+	       ROW_REFUSED(BOOL, "fscheckpoint", 0, NULL, NO_SAVING),
+	       ROW_REFUSED(BOOL, "fsrestore", 0, NULL, NO_SAVING));
 #undef V
 
 NO_OPTIONS(pause);
@@ -44,17 +49,19 @@ NO_OPTIONS(resume);
 
 #define LIVE (STATUS_BIT(STATUS_CREATED) | STATUS_BIT(STATUS_RUNNING) | STATUS_BIT(STATUS_PAUSED))
 
-int cmd_kill(struct config *config, const void *values, int count, char **operands,
-	     struct error *err)
-{
-	const struct kill_values *v = values;
-	const char *name = count > 1 ? operands[1] : v->signal ? v->signal : "TERM";
-	AUTO(container_free) struct container *c = NULL;
-	int signo = signal_by_name(name);
+struct kill_request {
+	const struct kill_values *values;
+	int signo;
+};
 
-	if (signo < 0)
-		return error_set(err, "unknown signal \"%.32s\": use a number or a name such as TERM", name);
-	if (container_load(config, operands[0], true, &c, err))
+static int kill_one(struct config *config, const char *id, const void *context, struct error *err)
+{
+	const struct kill_request *request = context;
+	const struct kill_values *v = request->values;
+	AUTO(container_free) struct container *c = NULL;
+	int signo = request->signo;
+
+	if (container_load(config, id, true, &c, err))
 		return -1;
 	if (v->all && container_status_now(c) == STATUS_STOPPED)
 		return 0;
@@ -76,42 +83,49 @@ int cmd_kill(struct config *config, const void *values, int count, char **operan
 			      v->all ? URPC__SIGNAL_ARGS__MODE__ALL : URPC__SIGNAL_ARGS__MODE__PROCESS, err);
 }
 
+int cmd_kill(struct config *config, const void *values, int count, char **operands,
+	     struct error *err)
+{
+	const struct kill_values *v = values;
+	const char *name = count > 1 ? operands[1] : v->signal ? v->signal : "TERM";
+	struct kill_request request = { v, signal_by_name(name) };
+
+	if (request.signo < 0)
+		return error_set(err, "unknown signal \"%.32s\": use a number or a name such as TERM", name);
+	return for_each_named(config, v->regex, 1, operands, kill_one, &request, err);
+}
+
 static bool error_is_unknown(const struct error *err)
 {
 	return !strncmp(err->text, CONTAINER_UNKNOWN, strlen(CONTAINER_UNKNOWN));
 }
 
-static int delete_one(struct config *config, const char *id, bool force, struct error *err)
+static int delete_one(struct config *config, const char *id, const void *context, struct error *err)
 {
+	const struct delete_values *v = context;
 	AUTO(container_free) struct container *c = NULL;
 	enum container_status status;
 
 	/* a forced delete must not take another container for an abbreviated one */
-	if (container_load(config, id, !force, &c, err))
-		return force && error_is_unknown(err) ? 0 : -1;
+	if (container_load(config, id, !v->force, &c, err))
+		return v->force && error_is_unknown(err) ? 0 : -1;
 	status = container_status_now(c);
-	if (!force && status != STATUS_STOPPED && status != STATUS_CREATED)
+	if (!v->force && status != STATUS_STOPPED && status != STATUS_CREATED)
 		return error_set(err,
 				 "cannot delete container %s that is not stopped: %s (use --force, or kill it)",
 				 c->id, container_status_name(status));
 	if (!container_destroy(c, true, err))
 		return 0;
 	/* what a killed create left may vanish by itself */
-	return force && error_is_unknown(err) ? 0 : -1;
+	return v->force && error_is_unknown(err) ? 0 : -1;
 }
 
 int cmd_delete(struct config *config, const void *values, int count, char **operands,
 	       struct error *err)
 {
 	const struct delete_values *v = values;
-	struct error other;
-	int result = 0;
 
-	for (int i = 0; i < count; i++) {
-		if (delete_one(config, operands[i], v->force, result ? &other : err))
-			result = -1;
-	}
-	return result;
+	return for_each_named(config, v->regex, count, operands, delete_one, v, err);
 }
 
 /* Pauses or resumes; want is the state it must be in, then the one that it gets. */

@@ -25,7 +25,8 @@ DEFINE_OPTIONS(debug, V, ROW(V, BOOL, "stacks", 0, stacks, NULL, "print what eve
 	       ROW_IGNORED(STRING, "trace", 0, "FILE", "gVisor: Go trace"),
 	       ROW_IGNORED(STRING, "duration", 0, "TIME", "gVisor: of profiles"),
 	       ROW_IGNORED(STRING, "delay", 0, "TIME", "gVisor: of profiles"),
-	       ROW_IGNORED(STRING, "log-packets", 0, "BOOL", "gVisor: packet log"));
+	       ROW_IGNORED(STRING, "log-packets", 0, "BOOL", "gVisor: packet log"),
+	       ROW_REFUSED(STRING, "mount", 0, "MOUNT", "mounts of a running sandbox are those of its config.json"));
 #undef V
 
 static int level_of(const char *name)

@@ -27,7 +27,8 @@ DEFINE_OPTIONS(do, V, ROW(V, STRING, "root", 0, root, "DIR", "directory to show 
 	       ROW_IGNORED(STRING, "uid-map", 0, "C H N", "gVisor: user id map"),
 	       ROW_IGNORED(STRING, "gid-map", 0, "C H N", "gVisor: group id map"),
 	       ROW_IGNORED(STRING, "ip", 0, "ADDRESS", "gVisor: address of the sandbox"),
-	       ROW_IGNORED(BOOL, "force-overlay", 0, NULL, "gVisor: always on"));
+	       ROW_IGNORED(BOOL, "force-overlay", 0, NULL, "gVisor: always on"),
+	       ROW_REFUSED(STRING, "erofs", 0, "FILE", "file system images are not supported"));
 #undef V
 
 static int add_volumes(json_t *spec, const struct strings *volumes, struct error *err)

@@ -17,6 +17,7 @@ struct exec_values {
 	struct strings env, additional_gids, cap;
 	bool detach, tty, no_new_privs, ignore_paused;
 	int64_t preserve_fds;
+	struct strings pass_fd;
 };
 #define V struct exec_values
 DEFINE_OPTIONS(exec, V, ROW(V, STRING, "cwd", 0, cwd, "DIR", "working directory in the container"),
@@ -33,12 +34,15 @@ DEFINE_OPTIONS(exec, V, ROW(V, STRING, "cwd", 0, cwd, "DIR", "working directory 
 	       ROW(V, STRING, "console-socket", 0, console_socket, "PATH", "unix socket that gets the terminal"),
 	       ROW(V, BOOL, "tty", 't', tty, NULL, "give the program a terminal"),
 	       ROW(V, INT, "preserve-fds", 0, preserve_fds, "N", "also pass descriptors 3 to 2+N"),
+	       ROW(V, LIST, "pass-fd", 0, pass_fd, "M:N", "pass descriptor M as N; those inside are 3, 4, ..."),
 	       ROW(V, BOOL, "no-new-privs", 0, no_new_privs, NULL, "set no_new_privs"),
 	       ROW(V, BOOL, "ignore-paused", 0, ignore_paused, NULL, "also in a paused container"),
 	       ROW_IGNORED(STRING, "process-label", 0, "LABEL", "SELinux label"),
 	       ROW_IGNORED(STRING, "apparmor", 0, "PROFILE", "AppArmor profile"),
 	       ROW_IGNORED(LIST, "cgroup", 0, "PATH", "runc: sub-cgroup"),
-	       ROW_IGNORED(BOOL, "no-subreaper", 0, NULL, "runc: no subreaper"));
+	       ROW_IGNORED(BOOL, "no-subreaper", 0, NULL, "runc: no subreaper"),
+	       ROW_IGNORED(STRING, "pidfd-socket", 0, "PATH", "runc: socket for a pidfd"),
+	       ROW_REFUSED(INT, "exec-fd", 0, "N", "a program must be a file of the container"));
 #undef V
 
 /* UID[:GID] in numbers: names are in the container's files, which runsc does not read. */
@@ -206,12 +210,16 @@ static int run_exec(const struct exec_values *v, struct container *c, const stru
 {
 	struct exec_args args = { .process = process,
 				  .console_socket = v->console_socket,
-				  .preserve_fds = (uint32_t)v->preserve_fds,
 				  .foreground = !v->detach };
+	struct passed_fds passed;
 	int signal_fd = v->detach ? -1 : foreground_block_signals(err);
 	int pid, master = -1;
 
-	if ((signal_fd < 0 && !v->detach) || sandbox_exec(c, &args, &pid, &master, err))
+	if ((signal_fd < 0 && !v->detach) || passed_fds_of(v->preserve_fds, 0, &v->pass_fd, &passed, err))
+		return -1;
+	args.preserve_fds = passed.count;
+	args.extra_fds = passed.fd;
+	if (sandbox_exec(c, &args, &pid, &master, err))
 		return -1;
 	if (v->internal_pid_file && write_number_file(v->internal_pid_file, pid, err))
 		return -1;
@@ -233,8 +241,6 @@ int cmd_exec(struct config *config, const void *values, int count, char **operan
 	struct oci_spec spec;
 	int result;
 
-	if (v->preserve_fds < 0 || v->preserve_fds > 250)
-		return error_set(err, "--preserve-fds must be from 0 to 250");
 	if (container_load(config, operands[0], true, &c, err) ||
 	    container_need(c, "exec", mask | (v->ignore_paused ? STATUS_BIT(STATUS_PAUSED) : 0), err))
 		return -1;

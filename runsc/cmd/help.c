@@ -9,6 +9,7 @@ struct help_values {
 };
 #define V struct help_values
 DEFINE_OPTIONS(help, V, ROW(V, ENUM, "format", 'o', format, "table|csv|json", "of `help syscalls` and `help platforms`"),
+	       ROW_IGNORED(STRING, "filename", 0, "FILE", "gVisor: use redirection"),
 	       ROW_IGNORED(STRING, "os", 0, "NAME", "gVisor: always linux"),
 	       ROW_IGNORED(STRING, "arch", 0, "NAME", "gVisor: always amd64"));
 #undef V
@@ -78,6 +79,8 @@ int cmd_help(struct config *config, const void *values, int count, char **operan
 	const char *topic = count ? operands[0] : NULL;
 
 	(void)config;
+	if (topic && !strcmp(topic, "flags"))
+		topic = NULL;
 	if (topic && !strcmp(topic, "platforms"))
 		return platforms_print(v->format ? v->format : "table", err);
 	if (topic && !strcmp(topic, "syscalls"))

@@ -1,4 +1,4 @@
-/* state, list, ps: what is there. */
+/* state, list, ps, usage: what is there. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -27,6 +27,16 @@ struct ps_values {
 DEFINE_OPTIONS(ps, V, ROW(V, ENUM, "format", 'f', format, "table|json", "how to print; json: host process ids"));
 #undef V
 
+struct usage_values {
+	bool full;
+};
+#define V struct usage_values
+DEFINE_OPTIONS(usage, V, ROW(V, BOOL, "full", 0, full, NULL, "by kinds of memory"),
+	       ROW_IGNORED(BOOL, "fd", 0, NULL, "gVisor: another way to count"));
+#undef V
+
+#define PS_MAX (64u << 20)
+
 int cmd_state(struct config *config, const void *values, int count, char **operands,
 	      struct error *err)
 {
@@ -45,31 +55,41 @@ static bool is_json(const char *format)
 	return format && !strcmp(format, "json");
 }
 
-static void print_row(const struct container *c, enum container_status status, int width)
+static void add_number(struct strings *cells, long long number)
 {
-	printf("%-*s %-8d %-10s %-24s %-30s %s\n", width, c->id,
-	       status == STATUS_STOPPED ? 0 : (int)c->gofer.pid, container_status_name(status),
-	       c->bundle ? c->bundle : "", c->created ? c->created : "", c->owner ? c->owner : "");
+	char text[32];
+
+	snprintf(text, sizeof(text), "%lld", number);
+	strings_add(cells, text);
 }
+
+static void add_row(struct strings *cells, const struct container *c, enum container_status status)
+{
+	strings_add(cells, c->id);
+	add_number(cells, status == STATUS_STOPPED ? 0 : (long long)c->gofer.pid);
+	strings_add(cells, container_status_name(status));
+	strings_add(cells, c->bundle ? c->bundle : "");
+	strings_add(cells, c->created ? c->created : "");
+	strings_add(cells, c->owner ? c->owner : "");
+}
+
+#define LIST_COLUMNS 6
 
 int cmd_list(struct config *config, const void *values, int count, char **operands,
 	     struct error *err)
 {
+	static const char *const heads[LIST_COLUMNS] = { "ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER" };
 	const struct list_values *v = values;
 	json_t *array = is_json(v->format) && !v->quiet ? json_array() : NULL;
-	struct strings ids;
+	struct strings ids, cells = { 0 };
 	struct error ignored;
-	int width = 12;
 
 	(void)count;
 	(void)operands;
 	if (container_list(config, &ids, err))
 		return -1;
-	for (size_t i = 0; i < ids.count; i++)
-		width = MAX(width, (int)strlen(ids.v[i]));
-	if (!array && !v->quiet)
-		printf("%-*s %-8s %-10s %-24s %-30s %s\n", width, "ID", "PID", "STATUS", "BUNDLE", "CREATED",
-		       "OWNER");
+	for (size_t i = 0; i < LIST_COLUMNS; i++)
+		strings_add(&cells, heads[i]);
 	for (size_t i = 0; i < ids.count; i++) {
 		AUTO(container_free) struct container *c = NULL;
 
@@ -81,8 +101,11 @@ int cmd_list(struct config *config, const void *values, int count, char **operan
 		else if (array)
 			json_array_append_new(array, container_list_json(c, container_status_now(c)));
 		else
-			print_row(c, container_status_now(c), width);
+			add_row(&cells, c, container_status_now(c));
 	}
+	if (!array && !v->quiet)
+		print_table(&cells, LIST_COLUMNS, 12, 3);
+	strings_fini(&cells);
 	strings_fini(&ids);
 	if (!array)
 		return 0;
@@ -154,38 +177,159 @@ static json_t *host_pids(const struct container *c, const Urpc__ProcessList *lis
 	return array;
 }
 
+#define PS_COLUMNS 8
+
+/* As `ps -ef` shows them, with the ids that they have inside. */
 static void print_processes(const Urpc__ProcessList *list)
 {
-	printf("%-8s %-6s %-6s %-8s %-10s %-8s %-6s %s\n", "UID", "PID", "PPID", "TTY", "TIME", "STIME",
-	       "STATE", "CMD");
+	static const char *const heads[PS_COLUMNS] = { "UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD" };
+	struct strings cells = { 0 };
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	for (size_t i = 0; i < PS_COLUMNS; i++)
+		strings_add(&cells, heads[i]);
 	for (size_t i = 0; i < list->n_process; i++) {
 		const Urpc__ProcessInfo *p = list->process[i];
 		time_t started = (time_t)(p->start_time_ns / 1000000000u);
-		uint64_t ms = p->cpu_time_ns / 1000000u;
+		uint64_t cpu_s = p->cpu_time_ns / 1000000000u;
 		char stime[16], cpu[32];
+		AUTO(mem_free) char *command = xasprintf("%.*s", (int)p->command.len,
+							 (const char *)p->command.data);
 		struct tm tm;
 
 		localtime_r(&started, &tm);
-		strftime(stime, sizeof(stime), "%H:%M", &tm);
-		snprintf(cpu, sizeof(cpu), "%llu.%03llus", (unsigned long long)(ms / 1000),
-			 (unsigned long long)(ms % 1000));
-		printf("%-8u %-6d %-6d %-8s %-10s %-8s %-6s %.*s\n", p->uid, p->pid, p->ppid,
-		       *p->tty ? p->tty : "?", cpu, stime, p->state, (int)p->command.len,
-		       (const char *)p->command.data);
+		strftime(stime, sizeof(stime), now.tv_sec - started < 86400 ? "%H:%M" : "%b%d", &tm);
+		snprintf(cpu, sizeof(cpu), "%02llu:%02llu:%02llu", (unsigned long long)(cpu_s / 3600),
+			 (unsigned long long)(cpu_s / 60 % 60), (unsigned long long)(cpu_s % 60));
+		add_number(&cells, p->uid);
+		add_number(&cells, p->pid);
+		add_number(&cells, p->ppid);
+		add_number(&cells, now.tv_sec > started ? (long long)(cpu_s * 100) / (now.tv_sec - started) : 0);
+		strings_add(&cells, stime);
+		strings_add(&cells, *p->tty ? p->tty : "?");
+		strings_add(&cells, cpu);
+		strings_add(&cells, command);
 	}
+	print_table(&cells, PS_COLUMNS, 0, 2);
+	strings_fini(&cells);
+}
+
+/* Number of the word PID in ps's head line, or -1. */
+static int pid_column(const char *head)
+{
+	int column = 0;
+
+	for (const char *p = head + strspn(head, " "); *p && *p != '\n'; column++) {
+		size_t len = strcspn(p, " \n");
+
+		if (len == 3 && !memcmp(p, "PID", 3))
+			return column;
+		p += len;
+		p += strspn(p, " ");
+	}
+	return -1;
+}
+
+static bool line_has_pid(const char *line, int column, const json_t *pids)
+{
+	char *end;
+	long pid;
+
+	line += strspn(line, " ");
+	for (; column; column--) {
+		line += strcspn(line, " \n");
+		line += strspn(line, " ");
+	}
+	pid = strtol(line, &end, 10);
+	for (size_t i = 0; end != line && i < json_array_size(pids); i++) {
+		if (json_integer_value(json_array_get(pids, i)) == pid)
+			return true;
+	}
+	return false;
+}
+
+/* The host's ps(1) with the caller's options; of its lines those of the container's processes, as runc does. */
+static int print_host_ps(const json_t *pids, char **options, int count, struct error *err)
+{
+	AUTO(mem_free) char *text = NULL;
+	AUTO(fd_close) int out = -1;
+	char **argv = xcalloc((size_t)count + 2, sizeof(*argv));
+	int pair[2], status, column = -1;
+	bool head = true;
+	pid_t pid;
+
+	argv[0] = (char[]){ "ps" };
+	memcpy(argv + 1, options, (size_t)count * sizeof(*argv));
+	if (make_pipe(pair)) {
+		free(argv);
+		return error_errno(err, errno, "cannot make a pipe");
+	}
+	pid = fork();
+	if (!pid) {
+		dup2(pair[1], STDOUT_FILENO);
+		execvp("ps", argv);
+		_exit(EXIT_NOT_FOUND);
+	}
+	free(argv);
+	close(pair[1]);
+	out = pair[0];
+	if (pid < 0)
+		return error_errno(err, errno, "cannot fork");
+	text = read_fd(out, PS_MAX, NULL);
+	status = wait_child(pid);
+	if (!text || status)
+		return error_set(err, "ps with these options failed: exit status %d",
+				 status > 0 ? exit_code_of(status) : 1);
+	for (char *line = text, *next; *line; line = next) {
+		next = strchrnul(line, '\n');
+		next += *next == '\n';
+		if (head)
+			column = pid_column(line);
+		if (column < 0)
+			return error_set(err, "couldn't find PID field in ps output");
+		if (head || line_has_pid(line, column, pids))
+			fwrite(line, 1, (size_t)(next - line), stdout);
+		head = false;
+	}
+	return 0;
+}
+
+static int print_list(const struct container *c, const char *format, const Urpc__ProcessList *list, int count,
+		      char **options, struct error *err)
+{
+	json_t *pids;
+	int ret;
+
+	if (!is_json(format) && !count) {
+		print_processes(list);
+		return 0;
+	}
+	pids = host_pids(c, list);
+	if (is_json(format))
+		return print_json(pids, JSON_COMPACT, err);
+	ret = print_host_ps(pids, options, count, err);
+	json_decref(pids);
+	return ret;
 }
 
 int cmd_ps(struct config *config, const void *values, int count, char **operands,
 	   struct error *err)
 {
-	const struct ps_values *v = values;
+	struct ps_values v = *(const struct ps_values *)values;
 	AUTO(container_free) struct container *c = NULL;
 	AUTO(urpc_client_free) struct urpc_client *client = NULL;
+	char **options = operands + 1;
 	Urpc__ProcessList *list = NULL;
+	bool help;
 	Urpc__ContainerId id;
+	struct error ignored;
 	int ret;
 
-	(void)count; /* runc takes options of ps(1) there; the table here has fixed columns */
+	count--;
+	/* our own options come before the id, or after it when there are no others */
+	if (count && !options_parse(ps_rows, ARRAY_COUNT(ps_rows), count, options, false, &v, &help, &ignored))
+		count = 0;
 	urpc__container_id__init(&id);
 	if (container_load(config, operands[0], true, &c, err) ||
 	    container_need(c, "list the processes of",
@@ -195,13 +339,35 @@ int cmd_ps(struct config *config, const void *values, int count, char **operands
 		return -1;
 	id.id = c->id;
 	ret = urpc_containerManager_Processes(client, &id, NULL, 0, &list);
-	if (ret)
-		ret = control_fail(client, ret, "list the processes", err);
-	else if (is_json(v->format))
-		ret = print_json(host_pids(c, list), JSON_COMPACT, err);
-	else
-		print_processes(list);
+	ret = ret ? control_fail(client, ret, "list the processes", err) :
+		    print_list(c, v.format, list, count, options, err);
 	if (list)
 		urpc_message_free(&list->base);
 	return ret;
+}
+
+int cmd_usage(struct config *config, const void *values, int count, char **operands,
+	      struct error *err)
+{
+	const struct usage_values *v = values;
+	AUTO(container_free) struct container *c = NULL;
+	AUTO(urpc_client_free) struct urpc_client *client = NULL;
+	Urpc__EventData *event = NULL;
+	Urpc__ContainerId id;
+	json_t *answer = NULL;
+	int ret;
+
+	(void)count;
+	urpc__container_id__init(&id);
+	if (container_load(config, operands[0], true, &c, err) || control_connect(c, &client, err))
+		return -1;
+	id.id = c->id;
+	ret = urpc_containerManager_Event(client, &id, NULL, 0, &event);
+	if (ret)
+		return control_fail(client, ret, "read the usage", err);
+	answer = json_pack("{s:I}", "Total", (json_int_t)event->memory_usage);
+	if (v->full && answer)
+		json_object_set_new(answer, "PageCache", json_integer((json_int_t)event->memory_cache));
+	urpc_message_free(&event->base);
+	return print_json(answer, JSON_INDENT(2), err);
 }

@@ -1,4 +1,4 @@
-/* spec, features: what is known without a container. */
+/* spec, features, cpu-features, flags: what is known without a container. */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -9,16 +9,22 @@
 #include "runsc/oci/template.h"
 
 struct spec_values {
-	const char *bundle, *cwd, *netns;
+	const char *bundle, *file, *cwd, *netns;
 	bool rootless;
 };
 #define V struct spec_values
 DEFINE_OPTIONS(spec, V, ROW(V, STRING, "bundle", 'b', bundle, "DIR", "where config.json is written (default: here)"),
+	       ROW(V, STRING, "file", 'f', file, "FILE", "write there instead"),
 	       ROW(V, STRING, "cwd", 0, cwd, "DIR", "working directory of the program"),
 	       ROW(V, STRING, "netns", 0, netns, "PATH", "network namespace to join"),
-	       ROW(V, BOOL, "rootless", 0, rootless, NULL, "with a user namespace for the caller"));
+	       ROW(V, BOOL, "rootless", 0, rootless, NULL, "with a user namespace for the caller"),
+	       ROW_REFUSED(BOOL, "tpu", 0, NULL, "TPUs are not supported"));
 #undef V
 NO_OPTIONS(features);
+NO_OPTIONS(cpu_features);
+NO_OPTIONS(flags);
+
+#define CPUINFO_MAX (16u << 20)
 
 int cmd_spec(struct config *config, const void *values, int count, char **operands,
 	     struct error *err)
@@ -33,7 +39,8 @@ int cmd_spec(struct config *config, const void *values, int count, char **operan
 				      .root_readonly = true,
 				      .masked = true,
 				      .rootless = v->rootless };
-	AUTO(mem_free) char *path = xasprintf("%s/config.json", v->bundle ? v->bundle : ".");
+	AUTO(mem_free) char *path = v->file ? xstrdup(v->file) :
+					      xasprintf("%s/config.json", v->bundle ? v->bundle : ".");
 	AUTO(mem_free) char *text = NULL;
 	json_t *spec = template_json(&args);
 	int fd, ret;
@@ -91,4 +98,40 @@ int cmd_features(struct config *config, const void *values, int count, char **op
 			  "v1", 1, "v2", 1, "systemd", 0, "systemdUser", 0, "rdma", 0, "seccomp", "enabled", 0,
 			  "apparmor", "enabled", 0, "selinux", "enabled", 0),
 		JSON_INDENT(2), err);
+}
+
+int cmd_cpu_features(struct config *config, const void *values, int count, char **operands,
+		     struct error *err)
+{
+	AUTO(mem_free) char *text = read_file_at(AT_FDCWD, "/proc/cpuinfo", CPUINFO_MAX, NULL);
+	char *list = text ? strstr(text, "\nflags") : NULL;
+	char *save = NULL;
+	const char *comma = "";
+
+	(void)config;
+	(void)values;
+	(void)count;
+	(void)operands;
+	list = list ? strchr(list, ':') : NULL;
+	if (!list)
+		return error_set(err, "/proc/cpuinfo has no line `flags`");
+	list[strcspn(list, "\n")] = 0;
+	for (char *word = strtok_r(list + 1, " ", &save); word; word = strtok_r(NULL, " ", &save)) {
+		printf("%s%s", comma, word);
+		comma = ",";
+	}
+	putchar('\n');
+	return 0;
+}
+
+int cmd_flags(struct config *config, const void *values, int count, char **operands,
+	      struct error *err)
+{
+	(void)config;
+	(void)values;
+	(void)count;
+	(void)operands;
+	(void)err;
+	options_help(stdout, config_rows, config_row_count);
+	return 0;
 }

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
+#include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -10,14 +11,18 @@
 #include "platform/base/log.h"
 #include "platform/base/release.h"
 
+#define METRICS "metrics are not part of this release: use `runsc events --stats`"
+
 const struct option_row config_rows[] = {
 #define FLAG(kind, name, alias, field, type, default_value, value, help)                           \
 	{ OPTION_##kind, name, alias, offsetof(struct config, field), value, help },
 #define ACCEPTED(kind, name, value, help)                                                          \
 	{ OPTION_##kind, name, 0, OPTION_IGNORED, value, help },
+#define UNAVAILABLE(kind, name, value, why) { OPTION_##kind, name, 0, OPTION_REFUSED, value, why },
 #include "runsc/config/global.def"
 #undef FLAG
 #undef ACCEPTED
+#undef UNAVAILABLE
 };
 const size_t config_row_count = ARRAY_COUNT(config_rows);
 
@@ -27,9 +32,11 @@ void config_init(struct config *config)
 	*config = (struct config){
 #define FLAG(kind, name, alias, field, type, default_value, value, help) .field = default_value,
 #define ACCEPTED(kind, name, value, help)
+#define UNAVAILABLE(kind, name, value, why)
 #include "runsc/config/global.def"
 #undef FLAG
 #undef ACCEPTED
+#undef UNAVAILABLE
 	};
 }
 
@@ -54,12 +61,47 @@ static int open_log(const char *path)
 	return open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0644);
 }
 
+/* Options that are other words for one of ours. */
+static int apply_synonyms(struct config *config, struct error *err)
+{
+	static const char *const log_kinds[] = { "file:", "journald:", "syslog:" };
+
+	if (config->cgroup_manager) {
+		config->systemd_cgroup |= !strcmp(config->cgroup_manager, "systemd");
+		config->ignore_cgroups |= !strcmp(config->cgroup_manager, "disabled");
+	}
+	if (config->overlay && config->overlay2)
+		return error_set(err, "--overlay and --overlay2 exclude each other");
+	if (config->overlay)
+		config->overlay2 = "all:memory";
+	if (config->fsgofer_host_uds && !strcmp(config->host_uds, "none"))
+		config->host_uds = "open";
+	/* crun's forms of --log */
+	for (size_t i = 0; config->log && i < ARRAY_COUNT(log_kinds); i++) {
+		if (strncmp(config->log, log_kinds[i], strlen(log_kinds[i])) != 0)
+			continue;
+		if (i)
+			return error_set(err, "--log %s: only files can be logged to", config->log);
+		config->log += strlen(log_kinds[i]);
+	}
+	for (int i = 0; i < 2; i++) {
+		int64_t fd = i ? config->debug_log_fd : config->log_fd;
+
+		if (fd >= 0 && (fd > INT_MAX || fcntl((int)fd, F_SETFD, FD_CLOEXEC) < 0))
+			return error_set(err, "--%s %lld is no open descriptor", i ? "debug-log-fd" : "log-fd",
+					 (long long)fd);
+	}
+	return 0;
+}
+
 int config_finish(struct config *config, const char *command, const char *id, struct error *err)
 {
 	struct overlay_choice overlay;
 	int fd = -1;
 
 	config->command = command;
+	if (apply_synonyms(config, err))
+		return -1;
 	if (config->root && !*config->root)
 		config->root = NULL;
 	config->root_dir = config->root ? realpath(config->root, NULL) : default_root();
@@ -75,15 +117,15 @@ int config_finish(struct config *config, const char *command, const char *id, st
 		return -1;
 	if (geteuid())
 		config->rootless = true;
-	if (!config->debug_log && !config->debug && !config->also_stderr)
+	if (!config->debug_log && config->debug_log_fd < 0 && !config->debug && !config->also_stderr)
 		return 0;
-	if (config->debug_log)
+	if (config->debug_log || config->debug_log_fd >= 0)
 		fd = config_open_debug_log(config, command, id);
 	else if (config->also_stderr || !config->log)
 		fd = STDERR_FILENO;
 	else
 		fd = open_log(config->log);
-	log_init(fd, is_json(config->debug_log ? config->debug_log_format : config->log_format) ? LOG_JSON :
+	log_init(fd, is_json(config->debug_log || config->debug_log_fd >= 0 ? config->debug_log_format : config->log_format) ? LOG_JSON :
 												  LOG_TEXT,
 		 config->debug || config->debug_log ? LOG_DEBUG : LOG_WARN, "runsc");
 	log_info("release %s, command %s %s, state in %s, platform %s, network %s, overlay %s", RELEASE, command,
@@ -136,6 +178,8 @@ int config_open_debug_log(const struct config *config, const char *command, cons
 	size_t len;
 	int fd;
 
+	if (config->debug_log_fd >= 0)
+		return fcntl((int)config->debug_log_fd, F_DUPFD_CLOEXEC, 3);
 	if (!config->debug_log || !*config->debug_log)
 		return -1;
 	len = strlen(config->debug_log);
@@ -157,20 +201,37 @@ int config_open_debug_log(const struct config *config, const char *command, cons
 	return fd;
 }
 
+/* text with " and \ escaped, as Go programs log it. */
+static char *quote(const char *text)
+{
+	char *out = xcalloc(2 * strlen(text) + 1, 1), *p = out;
+
+	for (; *text; text++) {
+		if (*text == '"' || *text == '\\')
+			*p++ = '\\';
+		*p++ = *text;
+	}
+	return out;
+}
+
 static char *report_line(const struct config *config, const struct error *err)
 {
-	char stamp[64];
-	time_t now = time(NULL);
+	char stamp[64], zoned[80];
 	AUTO(mem_free) char *text = NULL;
+	struct timespec now;
 	json_t *line;
 	struct tm tm;
 
-	gmtime_r(&now, &tm);
-	strftime(stamp, sizeof(stamp), "%Y-%m-%dT%H:%M:%SZ", &tm);
-	if (!is_json(config->log_format))
-		return xasprintf("time=\"%s\" level=error msg=\"%s\"\n", stamp, err->text);
+	clock_gettime(CLOCK_REALTIME, &now);
+	gmtime_r(&now.tv_sec, &tm);
+	strftime(stamp, sizeof(stamp), "%Y-%m-%dT%H:%M:%S", &tm);
+	snprintf(zoned, sizeof(zoned), "%s.%09ldZ", stamp, now.tv_nsec);
+	if (!is_json(config->log_format)) {
+		text = quote(err->text);
+		return xasprintf("time=\"%s\" level=error msg=\"%s\"\n", zoned, text);
+	}
 	line = json_pack("{s:s, s:o, s:s}", "level", "error", "msg",
-			 json_stringn_nocheck(err->text, strlen(err->text)), "time", stamp);
+			 json_stringn_nocheck(err->text, strlen(err->text)), "time", zoned);
 	text = line ? json_dumps(line, JSON_COMPACT | JSON_ENSURE_ASCII) : NULL;
 	json_decref(line);
 	return text ? xasprintf("%s\n", text) : NULL;
@@ -178,13 +239,15 @@ static char *report_line(const struct config *config, const struct error *err)
 
 void config_report(const struct config *config, const struct error *err)
 {
-	fprintf(stderr, "runsc: %s\n", err->text);
-	if (config->log) {
-		AUTO(fd_close) int fd = open_log(config->log);
-		AUTO(mem_free) char *line = report_line(config, err);
+	AUTO(fd_close) int fd = config->log ? open_log(config->log) :
+				config->log_fd >= 0 ? fcntl((int)config->log_fd, F_DUPFD_CLOEXEC, 3) : -1;
+	AUTO(mem_free) char *line = NULL;
 
-		if (fd >= 0 && line && write_all(fd, line, strlen(line)) < 0)
-			fprintf(stderr, "runsc: cannot write to %s\n", config->log);
+	fprintf(stderr, "runsc: %s\n", err->text);
+	if (fd >= 0) {
+		line = report_line(config, err);
+		if (line && write_all(fd, line, strlen(line)) < 0)
+			fprintf(stderr, "runsc: cannot write to %s\n", config->log ? config->log : "--log-fd");
 	}
 	log_error("%s", err->text);
 }

@@ -9,9 +9,11 @@
 struct config {
 #define FLAG(kind, name, alias, field, type, default_value, value, help) type field;
 #define ACCEPTED(kind, name, value, help)
+#define UNAVAILABLE(kind, name, value, why)
 #include "runsc/config/global.def"
 #undef FLAG
 #undef ACCEPTED
+#undef UNAVAILABLE
 	const char *command; /* name of the command that runs */
 	char *root_dir;	     /* --root or its default; heap, freed by main */
 };

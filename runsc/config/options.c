@@ -28,8 +28,8 @@ static bool choice_is(const char *choices, const char *value)
 
 static int parse_bool(const char *text, bool *ret)
 {
-	static const char *const yes[] = { "1", "t", "T", "true", "TRUE", "True" };
-	static const char *const no[] = { "0", "f", "F", "false", "FALSE", "False" };
+	static const char *const yes[] = { "1", "t", "T", "true", "TRUE", "True", "yes" };
+	static const char *const no[] = { "0", "f", "F", "false", "FALSE", "False", "no" };
 
 	for (size_t i = 0; i < ARRAY_COUNT(yes); i++) {
 		if (!strcmp(text, yes[i]) || !strcmp(text, no[i])) {
@@ -44,9 +44,13 @@ static int parse_bool(const char *text, bool *ret)
 static int row_store(const struct option_row *row, const char *value, void *values,
 		     struct error *err)
 {
-	char *field = row->offset == OPTION_IGNORED ? NULL : (char *)values + row->offset;
+	char *field = row->offset < 0 ? NULL : (char *)values + row->offset;
 	int64_t number = 0;
 	bool flag = true;
+
+	if (row->offset == OPTION_REFUSED &&
+	    (row->kind != OPTION_BOOL || !value || parse_bool(value, &flag) || flag))
+		return error_set(err, "--%s is refused: %s", row->name, row->help);
 
 	switch (row->kind) {
 	case OPTION_BOOL:
@@ -83,14 +87,17 @@ static int row_store(const struct option_row *row, const char *value, void *valu
 	return 0;
 }
 
-/* -it: every letter a boolean alias. Returns 0 when word was such a bundle. */
+/* -it: every letter a boolean alias; -uUSER: alias and value. Returns 0 when word was one of them. */
 static int parse_bundle(const struct option_row *rows, size_t count, const char *word, void *values,
 			struct error *err)
 {
+	const struct option_row *first = *word ? row_by_name(rows, count, word, 1) : NULL;
 	size_t len = strlen(word);
 
 	if (len < 2)
 		return -1;
+	if (first && first->kind != OPTION_BOOL && first->alias == *word)
+		return row_store(first, word + 1, values, err);
 	for (size_t i = 0; i < len; i++) {
 		const struct option_row *row = row_by_name(rows, count, word + i, 1);
 
@@ -102,6 +109,17 @@ static int parse_bundle(const struct option_row *rows, size_t count, const char 
 			return -1;
 	}
 	return 0;
+}
+
+static bool is_help(const char *word)
+{
+	return !strcmp(word, "help") || !strcmp(word, "h") || !strcmp(word, "?") || !strcmp(word, "usage");
+}
+
+/* runc's `--rootless auto`, which others write `--rootless` or `--rootless=auto`. */
+static bool is_optional_value(const struct option_row *row, const char *next)
+{
+	return row->value && next && (!strcmp(next, "true") || !strcmp(next, "false") || !strcmp(next, "auto"));
 }
 
 /* One option word at argv[*at]; steps over its value. */
@@ -118,12 +136,14 @@ static int parse_word(const struct option_row *rows, size_t count, int argc, cha
 	len = equals ? (size_t)(equals - word) : strlen(word);
 	row = row_by_name(rows, count, word, len);
 	if (!row) {
-		if (!strcmp(word, "help") || !strcmp(word, "h")) {
+		if (is_help(word)) {
 			*help = true;
 			return 0;
 		}
 		if (single && !parse_bundle(rows, count, word, values, err))
 			return 0;
+		if (err->exit_code)
+			return -1;
 		return error_set(err, "flag provided but not defined: -%.*s (see --help)", (int)len,
 				 word);
 	}
@@ -132,6 +152,8 @@ static int parse_word(const struct option_row *rows, size_t count, int argc, cha
 	} else if (row->kind != OPTION_BOOL) {
 		if (*at + 1 >= argc)
 			return error_set(err, "flag needs an argument: -%s", row->name);
+		value = argv[++*at];
+	} else if (is_optional_value(row, *at + 1 < argc ? argv[*at + 1] : NULL)) {
 		value = argv[++*at];
 	}
 	return row_store(row, value, values, err);
@@ -178,21 +200,19 @@ static void help_row(FILE *out, const struct option_row *row)
 		fprintf(out, "%-29s %s\n", left, row->help);
 }
 
-void options_help(FILE *out, const struct option_row *rows, size_t count)
+/* Names of the rows with that special offset, under a heading. */
+static void help_names(FILE *out, const struct option_row *rows, size_t count, ptrdiff_t offset,
+		       const char *heading)
 {
 	size_t column = 0;
 
 	for (size_t i = 0; i < count; i++) {
-		if (rows[i].offset != OPTION_IGNORED)
-			help_row(out, &rows[i]);
-	}
-	for (size_t i = 0; i < count; i++) {
 		size_t len = strlen(rows[i].name) + 3;
 
-		if (rows[i].offset != OPTION_IGNORED)
+		if (rows[i].offset != offset)
 			continue;
 		if (!column)
-			fprintf(out, "\naccepted for callers of other runtimes, without effect:\n ");
+			fprintf(out, "\n%s:\n ", heading);
 		if (column + len > 96) {
 			fprintf(out, "\n ");
 			column = 0;
@@ -202,4 +222,15 @@ void options_help(FILE *out, const struct option_row *rows, size_t count)
 	}
 	if (column)
 		fputc('\n', out);
+}
+
+void options_help(FILE *out, const struct option_row *rows, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (rows[i].offset >= 0)
+			help_row(out, &rows[i]);
+	}
+	help_names(out, rows, count, OPTION_IGNORED,
+		   "accepted for callers of other runtimes, without effect");
+	help_names(out, rows, count, OPTION_REFUSED, "refused, with a sentence that says why");
 }

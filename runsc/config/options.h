@@ -1,7 +1,7 @@
 /*
  * Options by table. A command declares one static table of rows; parsing, refusal of what is not in
  * it and the help text come from the rows. Accepted forms: --name value, --name=value, the same
- * with one dash, one-letter aliases (-b DIR, -b=DIR), bundles of one-letter booleans (-it).
+ * with one dash, one-letter aliases (-b DIR, -b=DIR, -bDIR), bundles of one-letter booleans (-it).
  */
 #ifndef RUNSC_CONFIG_OPTIONS_H
 #define RUNSC_CONFIG_OPTIONS_H
@@ -9,7 +9,7 @@
 #include "runsc/config/util.h"
 
 enum option_kind {
-	OPTION_BOOL,   /* bool; --name=false takes it back */
+	OPTION_BOOL,   /* bool; --name=false takes it back; a row with a value also takes true, false, auto as next word */
 	OPTION_STRING, /* const char *, points into argv */
 	OPTION_INT,    /* int64_t */
 	OPTION_ENUM,   /* const char *, one of the row's choices */
@@ -20,17 +20,19 @@ struct option_row {
 	enum option_kind kind;
 	const char *name;  /* without dashes */
 	char alias;	   /* one letter, or 0 */
-	ptrdiff_t offset;  /* of the field in the struct of values; OPTION_IGNORED: accepted, no effect */
+	ptrdiff_t offset;  /* of the field in the struct of values, or one of the two below */
 	const char *value; /* what help calls the value; OPTION_ENUM: "a|b|c"; NULL for booleans */
-	const char *help;
+	const char *help;  /* OPTION_REFUSED: why */
 };
-#define OPTION_IGNORED ((ptrdiff_t)-1)
+#define OPTION_IGNORED ((ptrdiff_t)-1) /* accepted, no effect */
+/* Asks for what is not here, so that going on without it would mislead: an error, except for --name=false. */
+#define OPTION_REFUSED ((ptrdiff_t)-2)
 
 /*
  * Parses argv[0..argc) up to the first word that is no option (or past "--") into values. With
  * anywhere, options may also follow such words, which then move to the end, as runc's users expect
  * (`kill ID --all`). Returns the index of the first operand, or -1 with err filled. *ret_help is set
- * when --help or -h was met.
+ * when --help, -h, -? or --usage was met.
  */
 int options_parse(const struct option_row *rows, size_t count, int argc, char **argv, bool anywhere,
 		  void *values, bool *ret_help, struct error *err);

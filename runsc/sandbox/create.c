@@ -89,6 +89,19 @@ static int check_terminal(const struct creation *cr, struct error *err)
 	return 0;
 }
 
+/* Socket activation, as sd_listen_fds(3) has it: the program is process 1 of its container. */
+static void add_listen_environment(struct oci_spec *spec, uint32_t listen_fds)
+{
+	struct oci_strings *env = &spec->process.env;
+	char **longer = arena_alloc(&spec->arena, env->count + 3, sizeof(*longer));
+
+	if (env->count)
+		memcpy(longer, env->v, env->count * sizeof(*longer));
+	longer[env->count++] = arena_printf(&spec->arena, "LISTEN_FDS=%u", listen_fds);
+	longer[env->count++] = arena_strdup(&spec->arena, "LISTEN_PID=1");
+	env->v = longer;
+}
+
 /* Checks everything that can be found out without changing anything, then makes the state directory. */
 static int prepare(struct creation *cr, struct error *err)
 {
@@ -108,6 +121,8 @@ static int prepare(struct creation *cr, struct error *err)
 		return -1;
 	if (!cr->spec.has_process)
 		return error_set(err, "config.json:1: process must be set");
+	if (cr->args->listen_fds)
+		add_listen_environment(&cr->spec, cr->args->listen_fds);
 	if (check_rootfs(cr, err) || check_binds(cr, err) || check_terminal(cr, err))
 		return -1;
 	if (janitor_start(cr->config, cr->args->id, &cr->janitor, err) ||
@@ -252,7 +267,8 @@ static int create_root(struct creation *cr, struct error *err)
 	size_t count = 0;
 
 	if (sandbox_stdio(&cr->spec.process, cr->args->console_socket, cr->args->foreground,
-			  cr->args->preserve_fds, fds, &count, &cr->slave, &cr->live->master, err))
+			  cr->args->preserve_fds, cr->args->extra_fds, fds, &count, &cr->slave, &cr->live->master,
+			  err))
 		return -1;
 	if (control_connect(cr->c, &client, err) || narrow_strace(cr, client, err))
 		return -1;

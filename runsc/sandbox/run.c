@@ -13,7 +13,7 @@
 #include "runsc/sandbox/sandbox.h"
 
 int sandbox_stdio(const struct oci_process *process, const char *console_socket, bool foreground,
-		  uint32_t preserve_fds, int *fds, size_t *count, int *ret_slave, int *ret_master,
+		  uint32_t preserve_fds, const int *extra_fds, int *fds, size_t *count, int *ret_slave, int *ret_master,
 		  struct error *err)
 {
 	if (process->terminal) {
@@ -34,12 +34,12 @@ int sandbox_stdio(const struct oci_process *process, const char *console_socket,
 			fds[(*count)++] = i;
 	}
 	for (uint32_t i = 0; i < preserve_fds; i++) {
-		int flags = fcntl(3 + (int)i, F_GETFD);
+		int fd = extra_fds ? extra_fds[i] : 3 + (int)i, flags = fcntl(fd, F_GETFD);
 
 		/* what we opened ourselves closes on exec */
 		if (flags < 0 || flags & FD_CLOEXEC)
-			return error_set(err, "--preserve-fds %u: descriptor %u is not open", preserve_fds, 3 + i);
-		fds[(*count)++] = 3 + (int)i;
+			return error_set(err, "unable to pass descriptor %d (--preserve-fds, --pass-fd): it is not open", fd);
+		fds[(*count)++] = fd;
 	}
 	return 0;
 }
@@ -91,8 +91,8 @@ int sandbox_exec(struct container *c, const struct exec_args *args, int *ret_pid
 	size_t count = 0;
 
 	urpc__exec_args__init(&message);
-	if (sandbox_stdio(args->process, args->console_socket, args->foreground, args->preserve_fds, fds,
-			  &count, &slave, &master, err) ||
+	if (sandbox_stdio(args->process, args->console_socket, args->foreground, args->preserve_fds,
+			  args->extra_fds, fds, &count, &slave, &master, err) ||
 	    control_connect(c, &client, err))
 		return -1;
 	message.id = c->id;

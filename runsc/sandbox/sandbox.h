@@ -12,6 +12,8 @@ struct create_args {
 	const char *console_socket; /* NULL: none */
 	const char *pid_file;	    /* NULL: none */
 	uint32_t preserve_fds;
+	const int *extra_fds; /* preserve_fds descriptors that become 3, 4, ... inside; NULL: those of the same numbers */
+	uint32_t listen_fds;  /* the first of them are sockets by LISTEN_FDS: the program is told so */
 	bool foreground; /* the caller stays: the sandbox ends with it */
 };
 
@@ -37,6 +39,7 @@ struct exec_args {
 	const struct oci_process *process;
 	const char *console_socket;
 	uint32_t preserve_fds;
+	const int *extra_fds; /* preserve_fds descriptors that become 3, 4, ... inside; NULL: those of the same numbers */
 	bool foreground; /* a terminal is made here and *ret_master set */
 };
 /*
@@ -52,7 +55,7 @@ int sandbox_exec(struct container *c, const struct exec_args *args, int *ret_pid
 int sandbox_wait_fd(const struct container *c, int pid, struct error *err);
 /* Stdio for the sentry: terminal (slave, also master) or the caller's own three; adds to fds. */
 int sandbox_stdio(const struct oci_process *process, const char *console_socket, bool foreground,
-		  uint32_t preserve_fds, int *fds, size_t *count, int *ret_slave, int *ret_master,
+		  uint32_t preserve_fds, const int *extra_fds, int *fds, size_t *count, int *ret_slave, int *ret_master,
 		  struct error *err);
 
 #endif

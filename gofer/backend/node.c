@@ -264,6 +264,8 @@ static struct node *node_new(struct conn *conn, struct node *parent, const char 
 	n->ino = attr->ino;
 	n->dev = attr->dev;
 	n->mnt = mnt;
+	n->btime_s = attr->btime_s;
+	n->btime_ns = attr->btime_ns;
 	n->type = attr->mode & S_IFMT;
 	n->sealed = parent && parent->sealed;
 	n->fd = -1;
@@ -345,8 +347,7 @@ struct node *node_hand_out(struct conn *conn, struct node *parent, const char *n
 {
 	struct node *n = node_by_name(conn, parent, name);
 
-	if (n && (n->ino != attr->ino || n->dev != attr->dev || n->mnt != mnt ||
-		  n->type != (attr->mode & S_IFMT))) {
+	if (n && (!node_is(n, attr) || n->mnt != mnt)) {
 		node_unlinked(conn, n);
 		n = NULL;
 	}
@@ -409,6 +410,12 @@ int node_take_back(struct conn *conn, uint64_t id)
 	return 0;
 }
 
+bool node_is(const struct node *n, const struct gofer_attr *attr)
+{
+	return n->ino == attr->ino && n->dev == attr->dev && n->type == (attr->mode & S_IFMT) &&
+	       n->btime_s == attr->btime_s && n->btime_ns == attr->btime_ns;
+}
+
 /* Opens n's O_PATH descriptor under dirfd and checks that it is still the same file. */
 static int node_fd_open(struct node *n, int dirfd)
 {
@@ -422,8 +429,7 @@ static int node_fd_open(struct node *n, int dirfd)
 	if (fd < 0)
 		return fd == -ENOENT ? -ESTALE : fd;
 	err = host_getattr(fd, "", &attr, &mnt);
-	if (!err && (attr.ino != n->ino || attr.dev != n->dev ||
-		     (attr.mode & S_IFMT) != n->type))
+	if (!err && !node_is(n, &attr))
 		err = -ESTALE;
 	if (err < 0) {
 		close(fd);
@@ -473,6 +479,20 @@ int node_fd(struct conn *conn UNUSED, struct node *node)
 	return node->fd;
 }
 
+int node_getattr(struct conn *conn, struct node *node, struct gofer_attr *ret_attr)
+{
+	uint64_t mnt;
+	int fd, err;
+
+	if (!node->linked || !node->parent) {
+		fd = node_fd(conn, node);
+		return fd < 0 ? fd : host_getattr(fd, "", ret_attr, &mnt);
+	}
+	fd = node_fd(conn, node->parent);
+	err = fd < 0 ? fd : host_getattr(fd, node->name, ret_attr, &mnt);
+	return err == -ENOENT || (!err && !node_is(node, ret_attr)) ? -ESTALE : err;
+}
+
 int node_open(struct conn *conn, struct node *node, int flags)
 {
 	struct gofer_attr attr;
@@ -499,7 +519,7 @@ int node_open(struct conn *conn, struct node *node, int flags)
 	if (fd < 0)
 		return fd == -ENOENT ? -ESTALE : fd;
 	err = host_getattr(fd, "", &attr, &mnt);
-	if (!err && (attr.ino != node->ino || attr.dev != node->dev || !S_ISREG(attr.mode)))
+	if (!err && !node_is(node, &attr))
 		err = -ESTALE;
 	if (!err && (flags & O_TRUNC) && ftruncate(fd, 0) < 0)
 		err = -errno;

@@ -19,6 +19,8 @@ struct node {
 	struct node *down; /* scratch of node_fd */
 	struct list_node lru; /* linked while fd may be recycled */
 	uint64_t ino, dev, mnt, used_in;
+	int64_t btime_s; /* tells reused inode numbers apart; 0 where the host has none */
+	uint32_t btime_ns;
 	uint32_t refs; /* handed references + one for each child node */
 	uint32_t handed; /* references that the client gives back by close */
 	uint32_t type; /* S_IFMT bits */
@@ -85,6 +87,10 @@ struct node *node_named(struct conn *conn, struct node *node);
 /* Takes one handed reference back; the node may be gone afterwards. -ESTALE when none is out. */
 NODISCARD int node_take_back(struct conn *conn, uint64_t id);
 
+/* Is that the file that the node stands for? */
+bool node_is(const struct node *node, const struct gofer_attr *attr);
+/* Attributes of the node, by its name if it has one: -ESTALE when that leads to another file now. */
+NODISCARD int node_getattr(struct conn *conn, struct node *node, struct gofer_attr *ret_attr);
 /*
  * O_PATH descriptor of the node, borrowed until the next request. -ESTALE when the name leads to
  * another file now.

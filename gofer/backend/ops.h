@@ -21,6 +21,9 @@
  */
 NODISCARD int backend_serve(struct conn *conn, void *buf, size_t size, void *out, int *ret_fd);
 
+/* Fills in how the directory behind fd was before a change of its names, and is after it. */
+void around_begin(int fd, struct gofer_around *around);
+void around_end(int fd, struct gofer_around *around);
 /* Opens a regular file as enum gofer_open says; the caller owns the descriptor. */
 NODISCARD int backend_open_file(struct conn *conn, struct node *node, unsigned int open);
 /* Text of the symlink behind an O_PATH descriptor; borrows memory until the next request. */

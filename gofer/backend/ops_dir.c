@@ -24,6 +24,26 @@ int backend_readlink(int fd, struct gofer_str *ret_target)
 	return 0;
 }
 
+void around_begin(int fd, struct gofer_around *around)
+{
+	struct gofer_attr attr;
+	uint64_t mnt;
+
+	*around = (struct gofer_around){ 0 };
+	if (host_getattr(fd, "", &attr, &mnt) < 0)
+		return;
+	around->before_s = attr.ctime_s;
+	around->before_ns = attr.ctime_ns;
+}
+
+void around_end(int fd, struct gofer_around *around)
+{
+	uint64_t mnt;
+
+	if (host_getattr(fd, "", &around->attr, &mnt) < 0)
+		around->attr = (struct gofer_attr){ 0 };
+}
+
 int backend_open_file(struct conn *conn, struct node *node, unsigned int open)
 {
 	int flags;
@@ -167,6 +187,7 @@ int serve_create(struct conn *conn, const struct gofer_create_req *req,
 		return dirfd;
 	if (req->mode & ~07777u || req->open & GOFER_OPEN_TRUNC || !(req->open & 3))
 		return -EINVAL;
+	around_begin(dirfd, &rep->dir);
 	fd = host_open(dirfd, req->name.p,
 		       O_CREAT | O_EXCL | O_NONBLOCK | O_NOCTTY |
 			       (req->open & GOFER_OPEN_WRITE ?
@@ -184,6 +205,7 @@ int serve_create(struct conn *conn, const struct gofer_create_req *req,
 		close(fd);
 		return err;
 	}
+	around_end(dirfd, &rep->dir);
 	*ret_fd = fd;
 	return 0;
 }
@@ -230,6 +252,7 @@ int serve_mkdir(struct conn *conn, const struct gofer_mkdir_req *req, struct gof
 		return dirfd;
 	if (req->mode & ~07777u)
 		return -EINVAL;
+	around_begin(dirfd, &rep->dir);
 	if (mkdirat(dirfd, req->name.p, req->mode & 0777) < 0)
 		return -errno;
 	err = own(dirfd, req->name.p, req->uid, req->gid);
@@ -243,6 +266,7 @@ int serve_mkdir(struct conn *conn, const struct gofer_mkdir_req *req, struct gof
 		err = entry_of(conn, dir, dirfd, req->name.p, &rep->entry);
 	if (err < 0)
 		unlinkat(dirfd, req->name.p, AT_REMOVEDIR);
+	around_end(dirfd, &rep->dir);
 	return err;
 }
 
@@ -259,6 +283,7 @@ int serve_mknod(struct conn *conn, const struct gofer_mknod_req *req, struct gof
 		return -EINVAL;
 	if (type != S_IFREG && type != S_IFIFO && type != S_IFSOCK)
 		return -EPERM;
+	around_begin(dirfd, &rep->dir);
 	if (mknodat(dirfd, req->name.p, req->mode, 0) < 0)
 		return -errno;
 	err = own(dirfd, req->name.p, req->uid, req->gid);
@@ -266,6 +291,7 @@ int serve_mknod(struct conn *conn, const struct gofer_mknod_req *req, struct gof
 		err = entry_of(conn, dir, dirfd, req->name.p, &rep->entry);
 	if (err < 0)
 		unlinkat(dirfd, req->name.p, 0);
+	around_end(dirfd, &rep->dir);
 	return err;
 }
 
@@ -277,6 +303,7 @@ int serve_symlink(struct conn *conn, const struct gofer_symlink_req *req,
 
 	if (dirfd < 0)
 		return dirfd;
+	around_begin(dirfd, &rep->dir);
 	if (symlinkat(req->target.p, dirfd, req->name.p) < 0)
 		return -errno;
 	err = own(dirfd, req->name.p, req->uid, req->gid);
@@ -284,6 +311,7 @@ int serve_symlink(struct conn *conn, const struct gofer_symlink_req *req,
 		err = entry_of(conn, dir, dirfd, req->name.p, &rep->entry);
 	if (err < 0)
 		unlinkat(dirfd, req->name.p, 0);
+	around_end(dirfd, &rep->dir);
 	return err;
 }
 
@@ -305,19 +333,22 @@ int serve_link(struct conn *conn, const struct gofer_link_req *req, struct gofer
 	from = node_fd(conn, named ? named->parent : n);
 	if (from < 0)
 		return from;
+	around_begin(dirfd, &rep->dir);
 	if (linkat(from, named ? named->name : "", dirfd, req->name.p,
 		   named ? 0 : AT_EMPTY_PATH) < 0)
 		return -errno;
+	around_end(dirfd, &rep->dir);
 	return entry_of(conn, dir, dirfd, req->name.p, &rep->entry);
 }
 
 int serve_rename(struct conn *conn, const struct gofer_rename_req *req,
-		 struct gofer_rename_rep *rep UNUSED, int *ret_fd UNUSED)
+		 struct gofer_rename_rep *rep, int *ret_fd UNUSED)
 {
 	struct node *old_dir, *new_dir, *moved, *target;
 	int from = dir_of_change(conn, req->old_dir, &old_dir);
 	int to = dir_of_change(conn, req->new_dir, &new_dir), err = 0;
 	bool exchange = req->flags == GOFER_RENAME_EXCHANGE;
+	uint64_t mnt;
 
 	if (from < 0)
 		return from;
@@ -329,8 +360,14 @@ int serve_rename(struct conn *conn, const struct gofer_rename_req *req,
 	target = node_by_name(conn, new_dir, req->new_name.p);
 	if (target && !exchange)
 		node_pin(conn, target);
+	around_begin(from, &rep->from);
+	around_begin(to, &rep->to);
 	if (syscall(SYS_renameat2, from, req->old_name.p, to, req->new_name.p, req->flags) < 0)
 		return -errno;
+	around_end(from, &rep->from);
+	around_end(to, &rep->to);
+	if (host_getattr(to, req->new_name.p, &rep->moved, &mnt) < 0)
+		rep->moved = (struct gofer_attr){ 0 };
 	/* Two names of one file: rename does nothing, and both stay. */
 	if (moved && target && moved->ino == target->ino && moved->dev == target->dev)
 		return 0;
@@ -344,7 +381,7 @@ int serve_rename(struct conn *conn, const struct gofer_rename_req *req,
 }
 
 int serve_unlink(struct conn *conn, const struct gofer_unlink_req *req,
-		 struct gofer_unlink_rep *rep UNUSED, int *ret_fd UNUSED)
+		 struct gofer_unlink_rep *rep, int *ret_fd UNUSED)
 {
 	struct node *dir, *n;
 	int dirfd = dir_of_change(conn, req->dir, &dir);
@@ -354,8 +391,10 @@ int serve_unlink(struct conn *conn, const struct gofer_unlink_req *req,
 	n = node_by_name(conn, dir, req->name.p);
 	if (n)
 		node_pin(conn, n);
+	around_begin(dirfd, &rep->dir);
 	if (unlinkat(dirfd, req->name.p, req->rmdir ? AT_REMOVEDIR : 0) < 0)
 		return -errno;
+	around_end(dirfd, &rep->dir);
 	if (n)
 		node_unlinked(conn, n);
 	return 0;

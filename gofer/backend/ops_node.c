@@ -48,13 +48,21 @@ int serve_attach(struct conn *conn, const struct gofer_attach_req *req,
 int serve_getattr(struct conn *conn, const struct gofer_getattr_req *req,
 		  struct gofer_getattr_rep *rep, int *ret_fd UNUSED)
 {
-	struct node *n;
-	uint64_t mnt;
-	int fd = node_of(conn, req->node, &n);
+	struct node *n = node_by_id(conn, req->node);
 
-	if (fd < 0)
-		return fd;
-	return host_getattr(fd, "", &rep->attr, &mnt);
+	return n ? node_getattr(conn, n, &rep->attr) : -ESTALE;
+}
+
+int serve_check(struct conn *conn, const struct gofer_check_req *req, struct gofer_check_rep *rep, int *ret_fd UNUSED)
+{
+	rep->nodes.count = req->nodes.count;
+	for (size_t i = 0; i < req->nodes.count; i++) {
+		struct node *n = node_by_id(conn, req->nodes.v[i].id);
+		int err = n ? node_getattr(conn, n, &rep->nodes.v[i].attr) : -ESTALE;
+
+		rep->nodes.v[i].error = (uint32_t)-err;
+	}
+	return 0;
 }
 
 static int set_mode(struct conn *conn, struct node *n, int fd, mode_t mode)
@@ -118,11 +126,11 @@ int serve_setattr(struct conn *conn, const struct gofer_setattr_req *req,
 		  struct gofer_setattr_rep *rep, int *ret_fd UNUSED)
 {
 	struct node *n;
-	uint64_t mnt;
 	int fd = node_of(conn, req->node, &n), err = 0;
 
 	if (fd < 0)
 		return fd;
+	around_begin(fd, &rep->around);
 	if ((req->valid & ~GOFER_SET_ALL) || req->mode & ~07777u ||
 	    req->atime_ns >= 1000000000 || req->mtime_ns >= 1000000000)
 		return -EINVAL;
@@ -139,7 +147,9 @@ int serve_setattr(struct conn *conn, const struct gofer_setattr_req *req,
 	if (!err && (req->valid & (GOFER_SET_ATIME | GOFER_SET_MTIME | GOFER_SET_ATIME_NOW |
 				   GOFER_SET_MTIME_NOW)))
 		err = set_times(fd, req);
-	return err < 0 ? err : host_getattr(fd, "", &rep->attr, &mnt);
+	if (!err)
+		around_end(fd, &rep->around);
+	return err;
 }
 
 int serve_open(struct conn *conn, const struct gofer_open_req *req, struct gofer_open_rep *rep,

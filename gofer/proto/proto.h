@@ -12,12 +12,13 @@
 #include "platform/base/compiler.h"
 #include "platform/base/cursor.h"
 
-#define GOFER_VERSION 1u
+#define GOFER_VERSION 2u
 #define GOFER_MSG_MAX 65536u
 #define GOFER_NAME_MAX 255u
 #define GOFER_TARGET_MAX 4095u
 #define GOFER_WALK_MAX 32u
 #define GOFER_CLOSE_MAX 512u
+#define GOFER_CHECK_MAX 256u
 #define GOFER_XATTR_NAME_MAX 255u
 #define GOFER_XATTR_SIZE_MAX 61440u
 #define GOFER_READDIR_MAX 61440u

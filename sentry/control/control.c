@@ -12,6 +12,7 @@
 #include "platform/host/thread.h"
 #include "sentry/control/control_priv.h"
 #include "sentry/fs/devpts/tty.h"
+#include "sentry/fs/gofer/gofer_fs.h"
 #include "sentry/syscalls/syscalls.h"
 
 static struct {
@@ -226,6 +227,7 @@ static int handle_resume(struct urpc_request *req, const Urpc__ContainerId *arg,
 		return -ENOENT;
 	if (!kernel_paused())
 		return urpc_fail(req, -EINVAL, "container %.64s is not paused", arg->id);
+	gofer_expire_all(); /* engines pause to copy files */
 	kernel_resume();
 	return 0;
 }

@@ -123,6 +123,13 @@ void dentry_put(struct dentry *d)
 		dentry_free(d);
 }
 
+static uint32_t names_gen_of(const struct dentry *dir)
+{
+	const struct inode *i = dentry_inode(dir);
+
+	return i ? i->names_gen : 0;
+}
+
 /* A dentry without a place in the cache, one reference. inode's reference is taken over on success. */
 static struct dentry *dentry_new(struct superblock *sb, struct dentry *parent, const char *name,
 				 size_t len, uint32_t hash, struct inode *inode)
@@ -144,8 +151,10 @@ static struct dentry *dentry_new(struct superblock *sb, struct dentry *parent, c
 	list_init(&d->child_node);
 	list_init(&d->children);
 	list_init(&d->alias_node);
-	if (parent)
+	if (parent) {
 		dentry_get(parent);
+		d->names_gen = names_gen_of(parent);
+	}
 	if (inode) {
 		d->inode = inode;
 		mutex_lock(&dcache_mu);
@@ -256,6 +265,7 @@ void dentry_instantiate(struct dentry *d, struct inode *inode)
 	BUG_ON(d->inode);
 	list_add(&inode->aliases, &d->alias_node);
 	__atomic_store_n(&d->inode, inode, __ATOMIC_RELEASE);
+	d->names_gen = names_gen_of(d->parent);
 	if (!d->hashed) { /* made while the superblock caches no negatives */
 		hash_locked(d);
 		dentry_get(d);
@@ -322,6 +332,7 @@ static struct dentry *place_locked(struct dentry *d, struct dentry *dir, const c
 	d->name_len = (uint32_t)len;
 	d->hash = name_hash(name, len);
 	d->parent = dentry_get(dir);
+	d->names_gen = names_gen_of(dir);
 	return old_parent;
 }
 

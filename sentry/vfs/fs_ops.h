@@ -73,6 +73,10 @@ struct inode {
 	int32_t write_count;	     /* writers, or -N exec deny-write; atomics by vfs */
 	struct list_node aliases;    /* LOCK_DCACHE: dentry.alias_node */
 	bool linkable;		     /* made by O_TMPFILE: link(2) may give it its first name; under mu */
+	/* Of file systems with ops->verify: until when (CLOCK_MONOTONIC_COARSE) what is known counts as right, else
+	 * TIME_FOREVER; and of a directory, how often its names were found changed by others (written under mu). */
+	_Atomic int64_t valid_until_ns;
+	_Atomic uint32_t names_gen;
 };
 
 void inode_init(struct inode *i, const struct inode_ops *ops, struct superblock *sb, uint64_t ino, uint32_t mode);
@@ -107,6 +111,10 @@ struct inode_ops {
 	/* Is the cached result (inode, or NULL for a negative) of name in dir still right? 1 yes, 0 no. No
 	 * locks held. Default: yes. */
 	int (*revalidate)(struct inode *dir, const char *name, struct inode *inode);
+	/* For trees that others change seldom. Called when a directory is used after its valid_until_ns: asks whether
+	 * its names were changed by others, adds one to names_gen if so, and sets valid_until_ns anew. With it,
+	 * revalidate is only asked about results older than the last such change. No locks held. Default: never. */
+	void (*verify)(struct inode *dir);
 	/* Defaults of all that change a directory: -EPERM. mode includes the type and is past the umask. */
 	int (*create)(struct inode *dir, const char *name, uint32_t mode, const struct cred *cred,
 		      struct inode **ret_inode);
@@ -265,6 +273,7 @@ struct dentry {
 	char *name;	       /* owned or inline_name; LOCK_DCACHE; changes by rename */
 	uint32_t hash, name_len;
 	bool hashed;	       /* LOCK_DCACHE */
+	_Atomic uint32_t names_gen; /* of the parent's inode when this was known to be right */
 	_Atomic bool used;     /* second chance of the cache's clock */
 	_Atomic uint32_t mounted; /* mounts that have this as their mount point */
 	struct superblock *sb; /* borrowed */

@@ -50,6 +50,7 @@ void inode_init(struct inode *i, const struct inode_ops *ops, struct superblock 
 			     .ino = ino,
 			     .mode = mode,
 			     .nlink = S_ISDIR(mode) ? 2 : 1,
+			     .valid_until_ns = TIME_FOREVER,
 			     .atime = now,
 			     .mtime = now,
 			     .ctime = now,

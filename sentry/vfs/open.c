@@ -408,6 +408,6 @@ int vfs_open(const struct walk *w, const char *pathname, unsigned walk_flags, in
 	if ((flags & O_CREAT) && (flags & O_DIRECTORY))
 		return -EINVAL;
 	if (flags & O_CREAT)
-		return open_create(w, pathname, walk_flags, flags, mode, ret_file);
-	return open_existing(w, pathname, walk_flags, flags, mode, ret_file);
+		return retry_stale(open_create(w, pathname, walk_flags, flags, mode, ret_file));
+	return retry_stale(open_existing(w, pathname, walk_flags, flags, mode, ret_file));
 }

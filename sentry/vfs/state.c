@@ -19,14 +19,16 @@ STATE_DESC(inode, S_NOSAVE(inode, refs, "recounted"), S_NOSAVE(inode, ops, "by n
 	   S_REF(inode, 13, locks, inode_locks), S_NOSAVE(inode, watches, "watches register again"),
 	   S_WEAK(inode, 14, unix_binding, unix_binding), S_WEAK(inode, 15, fifo, pipe),
 	   S_VAL(inode, 16, write_count), S_NOSAVE(inode, aliases, "linked again by dentries"),
-	   S_VAL(inode, 17, linkable));
+	   S_VAL(inode, 17, linkable), S_NOSAVE(inode, valid_until_ns, "verified anew"),
+	   S_NOSAVE(inode, names_gen, "only compared with that of dentries"));
 
 STATE_DESC(dentry, S_NOSAVE(dentry, refs, "recounted"), S_NOSAVE(dentry, hash_next, "hashed again"),
 	   S_NOSAVE(dentry, lru_node, "linked again"), S_NOSAVE(dentry, child_node, "linked again"),
 	   S_NOSAVE(dentry, children, "linked again"), S_NOSAVE(dentry, alias_node, "linked again"),
 	   S_REF(dentry, 1, parent, dentry), S_REF(dentry, 2, inode, inode), S_BYTES(dentry, 3, name),
 	   S_NOSAVE(dentry, hash, "from the name"), S_NOSAVE(dentry, name_len, "from the name"),
-	   S_VAL(dentry, 4, hashed), S_NOSAVE(dentry, used, "a hint"),
+	   S_VAL(dentry, 4, hashed), S_NOSAVE(dentry, names_gen, "only compared with that of inodes"),
+	   S_NOSAVE(dentry, used, "a hint"),
 	   S_NOSAVE(dentry, mounted, "counted again by mounts"), S_WEAK(dentry, 5, sb, superblock),
 	   S_NOSAVE(dentry, inline_name, "storage of name"));
 

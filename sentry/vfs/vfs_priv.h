@@ -57,6 +57,18 @@ static inline bool dentry_is_dir(const struct dentry *d)
 	return i && S_ISDIR(i->mode);
 }
 
+/*
+ * -ESTALE: somebody else replaced a file while a cached name still led to it. The file system has taken note: a second
+ * walk asks again.
+ */
+#define retry_stale(call)                                                                          \
+	({                                                                                         \
+		int stale_res_ = (call);                                                           \
+		if (unlikely(stale_res_ == -ESTALE))                                               \
+			stale_res_ = (call);                                                       \
+		stale_res_;                                                                        \
+	})
+
 /* walk.c */
 /* LAST_ROOT: nothing left, the place itself (the root, or where a magic link led). */
 enum last_type { LAST_NORM, LAST_ROOT, LAST_DOT, LAST_DOTDOT };
@@ -67,6 +79,7 @@ struct walker {
 	struct path cur;  /* reference */
 	unsigned flags, links;
 	const char *rest; /* text still to walk */
+	int64_t now_ns;	  /* CLOCK_MONOTONIC_COARSE, 0: not looked at yet */
 	char *text;	  /* owned: holds rest once a link was followed */
 	enum last_type last;
 	bool slash; /* a slash followed the last component */

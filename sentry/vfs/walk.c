@@ -49,6 +49,7 @@ int walker_init(struct walker *wk, const struct walk *w, const char *pathname, u
 	wk->links = 0;
 	wk->text = NULL;
 	wk->rest = pathname;
+	wk->now_ns = 0;
 	wk->root = scoped ? w->start : w->root;
 	if (!*pathname && !(flags & WALK_EMPTY))
 		return -ENOENT;
@@ -104,6 +105,25 @@ static bool is_dots(const struct component *c)
 	return c->name[0] == '.' && (c->len == 1 || (c->len == 2 && c->name[1] == '.'));
 }
 
+/* Must the directory be verified before what is known of its names is used? */
+static bool is_expired(struct walker *wk, const struct inode *dir)
+{
+	int64_t until = atomic_load_explicit(&dir->valid_until_ns, memory_order_relaxed);
+
+	if (likely(until == TIME_FOREVER))
+		return false;
+	if (!wk->now_ns)
+		wk->now_ns = clock_now(CLOCK_MONOTONIC_COARSE);
+	return until < wk->now_ns;
+}
+
+/* Must the file system be asked whether d, cached for a name in dir, is still right? */
+static bool is_doubtful(const struct inode *dir, const struct dentry *d)
+{
+	return dir->ops->revalidate &&
+	       (!dir->ops->verify || atomic_load_explicit(&d->names_gen, memory_order_relaxed) != dir->names_gen);
+}
+
 /* Crosses cached directories up to the last component or the first thing that needs more care. */
 static void walker_cross_cached(struct walker *wk)
 {
@@ -116,13 +136,13 @@ static void walker_cross_cached(struct walker *wk)
 		struct dentry *next;
 
 		if (!*c.next || c.len > NAME_MAX_GUEST || is_dots(&c) || !i || !S_ISDIR(i->mode) ||
-		    i->ops->revalidate || i->ops->permission)
+		    (i->ops->revalidate && !i->ops->verify) || i->ops->permission || is_expired(wk, i))
 			break;
 		if ((i->mode & 0111) != 0111 && generic_permission(i, wk->w->cred, MAY_EXEC) < 0)
 			break;
 		next = dcache_find_locked(d, c.name, c.len, c.hash);
 		next_inode = next ? dentry_inode(next) : NULL;
-		if (!next_inode || !S_ISDIR(next_inode->mode) || next->mounted)
+		if (!next_inode || !S_ISDIR(next_inode->mode) || next->mounted || is_doubtful(i, next))
 			break;
 		d = next;
 		wk->rest = c.next;
@@ -188,16 +208,24 @@ int lookup_locked(struct dentry *dir, const char *name, size_t len, uint32_t has
 }
 
 /* As lookup_locked, but takes the lock itself when the cache does not know, and asks the file system
- * whether what the cache knows is still right. rest: hint for the file system. */
-static int lookup_child(struct dentry *dir, const char *name, size_t len, uint32_t hash,
-			const char *rest, struct dentry **ret)
+ * whether what the cache knows is still right. */
+static int lookup_child(struct walker *wk, struct dentry **ret)
 {
+	struct dentry *dir = wk->cur.dentry, *d;
 	struct inode *di = dir->inode, *inode = NULL;
-	struct dentry *d = dcache_find(dir, name, len, hash);
+	const char *name = wk->name, *rest = wk->rest;
+	size_t len = wk->name_len;
+	uint32_t hash = wk->hash, gen;
 	int r;
 
-	if (d && di->ops->revalidate) {
+	if (unlikely(is_expired(wk, di)))
+		di->ops->verify(di);
+	d = dcache_find(dir, name, len, hash);
+	gen = di->names_gen;
+	if (d && is_doubtful(di, d)) {
 		r = di->ops->revalidate(di, name, dentry_inode(d));
+		if (r > 0)
+			d->names_gen = gen;
 		if (r <= 0 && !d->mounted) {
 			dentry_unhash(d);
 			dentry_put(d);
@@ -231,7 +259,7 @@ int walker_child(struct walker *wk, struct path *ret_child)
 	struct path p = { .mnt = wk->cur.mnt };
 	int r;
 
-	r = lookup_child(wk->cur.dentry, wk->name, wk->name_len, wk->hash, wk->rest, &p.dentry);
+	r = lookup_child(wk, &p.dentry);
 	if (r < 0)
 		return r;
 	if (p.mnt)
@@ -425,7 +453,7 @@ int walker_finish_dots(struct walker *wk)
 	return wk->last == LAST_DOTDOT ? walker_dotdot(wk) : 0;
 }
 
-int vfs_walk(const struct walk *w, const char *pathname, unsigned flags, struct path *ret_path)
+static int walk_once(const struct walk *w, const char *pathname, unsigned flags, struct path *ret_path)
 {
 	struct walker wk;
 	struct path child;
@@ -465,4 +493,9 @@ int vfs_walk(const struct walk *w, const char *pathname, unsigned flags, struct 
 out:
 	walker_fini(&wk);
 	return r;
+}
+
+int vfs_walk(const struct walk *w, const char *pathname, unsigned flags, struct path *ret_path)
+{
+	return retry_stale(walk_once(w, pathname, flags, ret_path));
 }

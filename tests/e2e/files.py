@@ -4,6 +4,7 @@ import shutil
 import socket
 import stat
 import subprocess
+import time
 
 from cases import expect
 from e2e import registry
@@ -187,6 +188,129 @@ def special_files_and_attributes(env, root):
         assert f.read() == "unnamed"
     assert stat.S_ISFIFO(os.stat(root + "/made-fifo").st_mode)
     assert stat.S_ISSOCK(os.stat(root + "/made-socket").st_mode)
+
+
+def soon(look, command, wanted, seconds=2.5):
+    """The answer to a command is as wanted within seconds: a change of the host is seen then."""
+    end = time.monotonic() + seconds
+    while True:
+        seen = look.say(command)
+        if seen == wanted or time.monotonic() > end:
+            assert seen == wanted, "%s: %r instead of %r" % (command, seen, wanted)
+            return
+        time.sleep(0.05)
+
+
+def write(path, text):
+    """Replaces a file as engines do: the old one goes, a new one comes."""
+    if os.path.lexists(path):
+        os.unlink(path)
+    with open(path, "w") as f:
+        f.write(text)
+
+
+@case()
+def host_changes_are_seen(env, root):
+    """What an engine does to the root of a running container from outside, while the guest looks."""
+    os.makedirs(root + "/d/sub")
+    for name in ("kept", "replaced", "removed", "grown"):
+        write(root + "/d/" + name, name)
+    os.symlink("kept", root + "/d/link")
+    with Look(env, root) as look:
+        names = "grown kept link removed replaced sub"
+        for _ in range(3):  # all of it is cached, that `new` does not exist included
+            assert look.say("list /d") == names
+            assert look.say("cat /d/replaced") == "replaced" and look.say("cat /d/removed") == "removed"
+            assert look.say("cat /d/new") == "-ENOENT" and look.say("cat /d/sub/deep/new") == "-ENOENT"
+            assert look.say("stat /d/grown").split()[4] == "5" and look.say("cat /d/link") == "kept"
+        look.do("open 1 /d/replaced r", "open 2 /d/removed r", "open 3 /d/grown wa", "map 3 8192", "map 1 4096")
+        write(root + "/d/new", "new")
+        write(root + "/d/replaced", "another")
+        os.unlink(root + "/d/removed")
+        with open(root + "/d/grown", "a") as f:
+            f.write("x" * 5000)
+        os.chmod(root + "/d/kept", 0o600)
+        os.unlink(root + "/d/link")
+        os.symlink("new", root + "/d/link")
+        os.mkdir(root + "/d/sub/deep")
+        write(root + "/d/sub/deep/new", "deep")
+        soon(look, "cat /d/new", "new")
+        soon(look, "cat /d/replaced", "another")
+        soon(look, "cat /d/removed", "-ENOENT")
+        soon(look, "cat /d/sub/deep/new", "deep")
+        soon(look, "cat /d/link", "new")
+        soon(look, "list /d", "grown kept link new replaced sub")
+        soon(look, "size 3", "5005")
+        assert look.say("stat /d/grown").split()[4] == "5005", look.say("stat /d/grown")
+        assert look.say("stat /d/kept").split()[1] == "600"
+        # Open files and mappings stay what they were; what grew is there.
+        assert look.say("read 1 0 100") == "replaced" and look.say("read 2 0 100") == "removed"
+        assert look.say("peek 1 0 8") == "replaced" and look.say("peek 3 4990 10") == "x" * 10
+        with open(root + "/d/grown", "a") as f:
+            f.write("host")
+        look.do("append 3 guest")
+        with open(root + "/d/grown") as f:
+            assert f.read()[5:] == "x" * 5000 + "hostguest"
+        # A name that the guest takes is taken, and the other way round.
+        look.do("open 4 /d/mine wc", "write 4 0 guest")
+        write(root + "/d/mine", "host")
+        soon(look, "cat /d/mine", "host")
+        look.do("write 4 0 still")
+        os.unlink(root + "/d/new")
+        soon(look, "cat /d/new", "-ENOENT")
+
+
+@case()
+def host_replaces_directories(env, root):
+    """Directories that the guest works in are removed, replaced and moved under its feet."""
+    os.makedirs(root + "/top/one/two")
+    write(root + "/top/one/two/f", "old")
+    with Look(env, root) as look:
+        assert look.say("cat /top/one/two/f") == "old" and look.say("list /top/one") == "two"
+        look.do("open 1 /top/one/two/f w")
+        shutil.rmtree(root + "/top/one")
+        os.makedirs(root + "/top/one/two")
+        write(root + "/top/one/two/f", "new")
+        soon(look, "cat /top/one/two/f", "new")
+        assert look.say("read 1 0 10") == "old"
+        os.rename(root + "/top/one", root + "/top/moved")
+        soon(look, "cat /top/moved/two/f", "new")
+        soon(look, "cat /top/one/two/f", "-ENOENT")
+        os.mkdir(root + "/top/one")
+        soon(look, "list /top/one", "")
+        look.do("open 2 /top/one/made wc")
+        assert os.listdir(root + "/top/one") == ["made"]
+
+
+@case()
+def host_reuses_inode_numbers(env, root):
+    """A file that comes right after another went mostly has its inode number: it is another file all the same."""
+    with Look(env, root) as look:
+        for k in range(2):
+            write(root + "/f", "number %d" % k)
+            soon(look, "cat /f", "number %d" % k)
+            look.do("open 1 /f r")
+            os.unlink(root + "/f")
+            write(root + "/f", "other %d" % k)
+            soon(look, "cat /f", "other %d" % k)
+            look.do("close 1")
+            os.unlink(root + "/f")
+
+
+@case()
+def host_changes_while_paused(env, root):
+    """Engines pause the container while they copy: everything is seen at once when it goes on."""
+    write(root + "/replaced", "old")
+    with Look(env, root) as look:
+        for k in range(3):
+            assert look.say("cat /replaced") == ("old" if k == 0 else "new %d" % (k - 1))
+            assert look.say("cat /new%d" % k) == "-ENOENT"
+            expect(env.runsc("pause", look.id))
+            write(root + "/replaced", "new %d" % k)
+            write(root + "/new%d" % k, "there")
+            expect(env.runsc("resume", look.id))
+            assert look.say("cat /new%d" % k) == "there"
+            assert look.say("cat /replaced") == "new %d" % k
 
 
 @case()

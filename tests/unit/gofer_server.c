@@ -255,12 +255,12 @@ TEST(changes)
 		GOFER_SET_MODE | GOFER_SET_UID | GOFER_SET_MTIME, .size = 3, .mode = 0640, .uid = 9,
 		.mtime_s = 1234, .mtime_ns = 56 };
 	CHECK_EQ(CALL(setattr, &set, &attr), 0);
-	CHECK(attr.attr.size == 3 && attr.attr.mode == (S_IFREG | 0640) && attr.attr.uid == 9 &&
-	      attr.attr.gid == 6 && attr.attr.mtime_s == 1234 && attr.attr.mtime_ns == 56);
+	CHECK(attr.around.attr.size == 3 && attr.around.attr.mode == (S_IFREG | 0640) && attr.around.attr.uid == 9 &&
+	      attr.around.attr.gid == 6 && attr.around.attr.mtime_s == 1234 && attr.around.attr.mtime_ns == 56);
 	/* A symlink itself: owner and times, no mode. */
 	set = (struct gofer_setattr_req){ .node = symmed.entry.id, .valid = GOFER_SET_GID, .gid = 4 };
 	CHECK_EQ(CALL(setattr, &set, &attr), 0);
-	CHECK_EQ(attr.attr.gid, 4);
+	CHECK_EQ(attr.around.attr.gid, 4);
 	set.valid = GOFER_SET_MODE;
 	set.mode = 0777;
 	CHECK_EQ(CALL(setattr, &set, &attr), EOPNOTSUPP);
@@ -269,7 +269,7 @@ TEST(changes)
 	set.node = last_node();
 	set.mode = 0222;
 	CHECK_EQ(CALL(setattr, &set, &attr), 0);
-	CHECK_EQ(attr.attr.mode, S_IFIFO | 0222);
+	CHECK_EQ(attr.around.attr.mode, S_IFIFO | 0222);
 	stop();
 }
 
@@ -558,7 +558,7 @@ TEST(file_attach)
 	CHECK_EQ(opened.attr.size, 6);
 	CHECK_EQ(write(got_fd, "S", 1), 1);
 	CHECK_EQ(CALL(setattr, &set, &attr), 0);
-	CHECK_EQ(attr.attr.size, 2);
+	CHECK_EQ(attr.around.attr.size, 2);
 	stop();
 }
 

@@ -188,7 +188,8 @@ int client_exchange(struct gofer_client *c, struct cursor *cur, uint16_t id, int
 		return client_broken(c, &fd);
 	if (ret_fd)
 		*ret_fd = fd;
-	if (h.error)
-		return -h.error;
-	return 0;
+	/* Somebody else replaced a file: no cached name of this tree counts as right any more. */
+	if (h.error == ESTALE)
+		check_expire(container_of(c, struct gofer_sb, client));
+	return -h.error;
 }

@@ -121,7 +121,9 @@ int gofer_lookup(struct inode *dir, const char *name, const char *rest, struct i
 
 	if (prefetch_take(gd, name, ret_inode))
 		return *ret_inode ? 0 : -ENOENT;
-	if (gd->listing && listing_lacks(gd->listing, name))
+	if (gd->names && !names_has(gd->names, name))
+		return -ENOENT;
+	if (gd->gone)
 		return -ENOENT;
 	job = malloc(sizeof(*job));
 	if (!job)
@@ -160,15 +162,29 @@ int gofer_revalidate(struct inode *dir, const char *name, struct inode *inode)
 	return r;
 }
 
-/* What is known of dir's entries and attributes is no longer right. dir->mu held. */
-static void dir_changed(struct gofer_inode *gd, const char *name)
+/*
+ * A change of our own to the name was asked for, with result r: what is known of the directory goes along with
+ * it. exists: what became of the name if it worked. dir->mu held.
+ */
+static void dir_changed(struct gofer_inode *gd, const char *name, bool exists, int r,
+			const struct gofer_around *around)
 {
 	struct listing *l = gd->listing;
 
+	prefetch_drop(gd, name);
+	if (r < 0) {
+		/* Perhaps because somebody else was there: what is known counts no longer. */
+		gd->inode.valid_until_ns = gd->fs->cache == GOFER_EXCLUSIVE ? 0 : gd->inode.valid_until_ns;
+		gofer_inode_touch(gd);
+		return;
+	}
 	gd->listing = NULL;
 	listing_put(l);
-	prefetch_drop(gd, name);
-	gofer_inode_touch(gd);
+	gofer_dir_changed(gd, around);
+	if (gd->names && !exists)
+		names_remove(gd->names, name);
+	else if (gd->names && !names_add(gd->names, name))
+		gofer_names_forget(gd);
 }
 
 /* Before a change is asked for: answers that are under way may no longer be kept. */
@@ -194,9 +210,9 @@ static struct gofer_str str_of(const char *s)
 
 /* Ends an operation that made a file: its inode, and the directory's new state. */
 static int made(struct gofer_inode *gd, const char *name, int r, const struct gofer_entry *e,
-		struct inode **ret_inode)
+		const struct gofer_around *around, struct inode **ret_inode)
 {
-	dir_changed(gd, name);
+	dir_changed(gd, name, true, r, around);
 	return r < 0 ? r : gofer_inode_get(gd->fs, e, gd, name, ret_inode);
 }
 
@@ -216,12 +232,20 @@ int gofer_create(struct inode *dir, const char *name, uint32_t mode, const struc
 	struct gofer_create_rep rep;
 	int fd, r = gofer_call(begin_change(gd), create, &req, &rep, &fd);
 
-	r = made(gd, name, r, &rep.entry, ret_inode);
+	r = made(gd, name, r, &rep.entry, &rep.dir, ret_inode);
 	if (fd >= 0 && r == 0)
 		gofer_handle_offer(gofer_inode_of(*ret_inode), fd, true);
 	else if (fd >= 0)
 		close(fd);
 	return r;
+}
+
+static void know_empty(struct gofer_inode *gi)
+{
+	mutex_lock_nested(&gi->inode.mu);
+	if (!gi->names)
+		gi->names = names_new();
+	mutex_unlock(&gi->inode.mu);
 }
 
 int gofer_mkdir(struct inode *dir, const char *name, uint32_t mode, const struct cred *cred,
@@ -237,7 +261,11 @@ int gofer_mkdir(struct inode *dir, const char *name, uint32_t mode, const struct
 	struct gofer_mkdir_rep rep;
 	int r = gofer_call(begin_change(gd), mkdir, &req, &rep, NULL);
 
-	return made(gd, name, r, &rep.entry, ret_inode);
+	r = made(gd, name, r, &rep.entry, &rep.dir, ret_inode);
+	/* It is empty, and all that will be in it goes by us. */
+	if (r == 0 && gd->fs->cache == GOFER_EXCLUSIVE)
+		know_empty(gofer_inode_of(*ret_inode));
+	return r;
 }
 
 int gofer_mknod(struct inode *dir, const char *name, uint32_t mode, dev_t rdev UNUSED,
@@ -253,7 +281,7 @@ int gofer_mknod(struct inode *dir, const char *name, uint32_t mode, dev_t rdev U
 	struct gofer_mknod_rep rep;
 	int r = gofer_call(begin_change(gd), mknod, &req, &rep, NULL);
 
-	return made(gd, name, r, &rep.entry, ret_inode);
+	return made(gd, name, r, &rep.entry, &rep.dir, ret_inode);
 }
 
 int gofer_symlink(struct inode *dir, const char *name, const char *target, const struct cred *cred,
@@ -269,7 +297,7 @@ int gofer_symlink(struct inode *dir, const char *name, const char *target, const
 	struct gofer_symlink_rep rep;
 	int r = gofer_call(begin_change(gd), symlink, &req, &rep, NULL);
 
-	r = made(gd, name, r, &rep.entry, ret_inode);
+	r = made(gd, name, r, &rep.entry, &rep.dir, ret_inode);
 	if (r == 0)
 		keep_target(gofer_inode_of(*ret_inode), target);
 	return r;
@@ -306,7 +334,7 @@ int gofer_link(struct inode *dir, const char *name, struct inode *target)
 	struct inode *same = NULL;
 	int r = gofer_call(begin_change(gd), link, &req, &rep, NULL);
 
-	r = made(gd, name, r, &rep.entry, &same);
+	r = made(gd, name, r, &rep.entry, &rep.dir, &same);
 	inode_put(same);
 	gofer_inode_touch(gi);
 	if (r == 0) {
@@ -335,13 +363,10 @@ static int remove_name(struct inode *dir, const char *name, struct inode *victim
 	struct gofer_unlink_rep rep;
 	int r = gofer_call(begin_change(gd), unlink, &req, &rep, NULL);
 
-	dir_changed(gd, name);
-	if (r < 0)
-		return r;
-	lost_name(victim);
-	if (is_dir && dir->nlink > 2)
-		dir->nlink--;
-	return 0;
+	dir_changed(gd, name, false, r, &rep.dir);
+	if (r == 0)
+		lost_name(victim);
+	return r;
 }
 
 int gofer_unlink(struct inode *dir, const char *name, struct inode *victim)
@@ -372,8 +397,11 @@ int gofer_rename(struct inode *old_dir, const char *old_name, struct inode *inod
 		    flags & RENAME_NOREPLACE ? GOFER_RENAME_NOREPLACE :
 					       0;
 	r = gofer_call(begin_change(from), rename, &req, &rep, NULL);
-	dir_changed(from, old_name);
-	dir_changed(to, new_name);
+	dir_changed(from, old_name, flags & RENAME_EXCHANGE, r, &rep.from);
+	/* Of one directory both answers are the same. */
+	if (from == to)
+		rep.to.before_s = rep.from.attr.ctime_s, rep.to.before_ns = rep.from.attr.ctime_ns;
+	dir_changed(to, new_name, true, r, &rep.to);
 	if (r < 0)
 		return r;
 	if (replaced && !(flags & RENAME_EXCHANGE))

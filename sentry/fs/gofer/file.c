@@ -201,15 +201,14 @@ static int64_t write_pinned(struct gofer_inode *gi, int fd, const struct umem_pi
 	int64_t n;
 
 	GUARD(mutex, &i->mu);
-	if (append) {
-		if (gi->fs->cache == GOFER_SHARED && fstat_fd(fd, &st) == 0)
-			i->size = (uint64_t)st.st_size;
-		*pos = (int64_t)i->size;
-	}
-	n = pwritev2(fd, pin->iov, (int)pin->count, *pos, 0);
+	/* The host finds the end: others may have moved it. */
+	n = pwritev2(fd, pin->iov, (int)pin->count, *pos, append ? RWF_APPEND : 0);
 	if (n < 0)
 		return -errno;
-	*pos += n;
+	if (append)
+		*pos = fstat_fd(fd, &st) == 0 ? st.st_size : (int64_t)i->size + n;
+	else
+		*pos += n;
 	if ((uint64_t)*pos > i->size)
 		__atomic_store_n(&i->size, (uint64_t)*pos, __ATOMIC_RELAXED);
 	gofer_inode_touch(gi);

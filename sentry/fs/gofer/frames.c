@@ -224,7 +224,9 @@ static int gofer_translate(struct mappable *m, uint64_t offset, uint64_t size, b
 		return -ENOMEM;
 	if (hf->ff.host_fd < 0)
 		return -EIO;
-	if (gi->fs->cache == GOFER_SHARED && fstat_fd(hf->ff.host_fd, &st) == 0)
+	/* Beyond the end that is known: others may have moved it. */
+	if ((gi->fs->cache == GOFER_SHARED || offset >= ALIGN_UP(MIN(end, OFFSET_MAX), GUEST_PAGE_SIZE)) &&
+	    fstat_fd(hf->ff.host_fd, &st) == 0)
 		end = (uint64_t)st.st_size;
 	end = ALIGN_UP(MIN(end, OFFSET_MAX), GUEST_PAGE_SIZE);
 	if (offset >= end || (write && !hf->ff.writable))

@@ -19,6 +19,12 @@ struct gofer_fs_args {
 NODISCARD int gofer_fs_new(const struct gofer_fs_args *a, struct superblock **ret_sb);
 
 /*
+ * What is known of trees without `shared` counts for a second; from now on nothing of it counts: somebody may have
+ * changed them (an engine that paused the container to copy files). Any thread.
+ */
+void gofer_expire_all(void);
+
+/*
  * Connects to a socket file of the host (--host-uds). i must be a socket inode; others and gofers that
  * do not allow it give -ECONNREFUSED. *ret_fd is a host descriptor, owned by the caller. No locks held.
  */

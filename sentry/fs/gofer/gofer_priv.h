@@ -56,7 +56,7 @@ void client_begin(struct gofer_client *c, struct cursor *cur, uint16_t id);
 NODISCARD int client_exchange(struct gofer_client *c, struct cursor *cur, uint16_t id, int *ret_fd);
 NODISCARD int client_broken(struct gofer_client *c, int *ret_fd);
 
-/* Who else changes the files: nobody (everything known stays known), or the host too. */
+/* Who else changes the files: seldom anybody (what is known counts for a second), or the host all the time. */
 enum gofer_cache { GOFER_EXCLUSIVE, GOFER_SHARED };
 
 struct gofer_sb {
@@ -77,6 +77,11 @@ struct gofer_sb {
 	int32_t prefetch_score;	 /* do listed entries get used? positive: mostly */
 	uint32_t listings;	 /* read so far */
 	struct prefetch **prefetch_table; /* PREFETCH_BUCKETS, by directory and name */
+	struct mutex check_mu;	 /* LOCK_OBJECT: exclusive: inodes in the order of their last check */
+	struct list_node checked; /* gofer_inode.checked_node, the longest ago first */
+	struct gofer_inode *check_next; /* behind those of the last check */
+	uint32_t check_window;
+	struct list_node fs_node; /* among all exclusive ones; check.c */
 };
 
 /* Bounds of what is kept without being asked for. */
@@ -87,7 +92,13 @@ enum {
 	PREFETCH_DIR_MAX = 4096, /* entries of one readdir that get inodes ahead */
 	LEARN_MAX = 4096, /* entries of a directory whose names are read for misses */
 	MISSES_MAX = 4,		 /* after so many a directory's names are read as a whole */
+	NAMES_MAX = 16384,	 /* names known of one directory, and of all */
+	NAMES_TOTAL_MAX = 65536,
+	CHECK_MIN = 4, /* inodes of one check, more when they were needed in that order before */
 };
+
+/* For so long what is known of an exclusive tree counts as right. */
+#define EXCLUSIVE_VALID_NS 1000000000ll
 
 /* A child that came along with another answer, until lookup asks for it. */
 struct prefetch {
@@ -103,17 +114,18 @@ struct prefetch {
 /* A directory's entries as of one moment. */
 struct listing {
 	struct refcount refs;
-	bool complete; /* read for the guest, not only for its names */
 	uint32_t count, capacity;
 	struct listing_entry {
 		uint64_t ino;
 		uint32_t name; /* offset in names */
 		uint8_t len, type;
-		uint16_t hash; /* of the name */
 	} *entry;
 	char *names;
 	uint32_t names_size, names_capacity;
 };
+
+/* All names of a directory (names.c). */
+struct names;
 
 struct gofer_inode {
 	struct inode inode; /* first member */
@@ -133,6 +145,12 @@ struct gofer_inode {
 	uint32_t blksize; /* inode.mu */
 	enum { XATTRS_UNKNOWN, XATTRS_NONE, XATTRS_SOME } xattrs; /* exclusive: inode.mu */
 	_Atomic bool stale; /* attributes must be asked for again */
+	/* Exclusive: */
+	struct list_node checked_node; /* fs->check_mu */
+	_Atomic uint32_t changes; /* times that attributes were set or touched: answers from before are not used */
+	struct timespec seen_ctime; /* inode.mu: the host's, when the attributes were taken */
+	bool recent; /* directory, inode.mu: changed so shortly before that its time may not tell the next change */
+	_Atomic bool gone; /* its name leads elsewhere */
 	_Atomic int64_t known_ns; /* shared cache: when attributes were last right */
 	char *_Atomic target; /* symlink text, set once, owned */
 
@@ -147,6 +165,7 @@ struct gofer_inode {
 
 	struct list_node prefetched; /* directory: fs->prefetch_mu */
 	struct listing *listing; /* directory, exclusive: inode.mu; reference, NULL: ask */
+	struct names *names; /* directory, exclusive: inode.mu; owned, NULL: not all are known */
 	uint32_t misses; /* directory, inode.mu: names asked for that do not exist */
 };
 
@@ -174,14 +193,40 @@ NODISCARD int gofer_inode_get(struct gofer_sb *fs, const struct gofer_entry *e,
 			      struct gofer_inode *dir, const char *name, struct inode **ret_inode);
 /* The directory gi is now called name in dir. */
 void gofer_inode_placed(struct gofer_inode *gi, struct gofer_inode *dir, const char *name);
-/* Copies attributes of the host into the inode. inode.mu held. */
+/* Copies attributes of the host into the inode, and forgets the names of a directory that others changed.
+ * inode.mu held. */
 void gofer_inode_update(struct gofer_inode *gi, const struct gofer_attr *a);
+/* The same after a change of our own to the directory gd. */
+void gofer_dir_changed(struct gofer_inode *gd, const struct gofer_around *around);
+/* Nothing that is known of the names of gd can be used without asking. inode.mu held. */
+void gofer_names_forget(struct gofer_inode *gd);
 uint64_t gofer_ino(const struct gofer_sb *fs, uint64_t dev, uint64_t ino);
 uint64_t gofer_node(struct gofer_inode *gi);
 /* The next stat asks the host again. */
 void gofer_inode_touch(struct gofer_inode *gi);
 int gofer_refresh(struct inode *i);
 extern const struct inode_ops gofer_ops_exclusive, gofer_ops_shared;
+
+/* check.c: exclusive trees that others change now and then */
+void check_sb_add(struct gofer_sb *fs);
+void check_sb_remove(struct gofer_sb *fs);
+void check_add(struct gofer_inode *gi);
+void check_remove(struct gofer_inode *gi);
+/* Is what is known of the inode too old to be used? */
+bool check_due(const struct gofer_inode *gi);
+/* Asks what became of gi, and in the same trip of others that will be due. 0, or the gofer is gone. No locks held. */
+int gofer_check(struct gofer_inode *gi);
+void gofer_verify(struct inode *dir);
+/* Nothing of fs counts as right any more. */
+void check_expire(struct gofer_sb *fs);
+
+/* names.c; no locks of their own: the directory's inode.mu is held */
+struct names *names_new(void);
+void names_free(struct names *n);
+bool names_has(const struct names *n, const char *name);
+/* False, and nothing added, when a bound is reached or memory is short. */
+bool names_add(struct names *n, const char *name);
+void names_remove(struct names *n, const char *name);
 
 /* dir.c */
 int gofer_lookup(struct inode *dir, const char *name, const char *rest, struct inode **ret_inode);
@@ -205,8 +250,6 @@ int gofer_rename(struct inode *old_dir, const char *old_name, struct inode *inod
 /* readdir.c */
 extern const struct file_ops gofer_dir_fops;
 void listing_put(struct listing *l);
-/* Does the directory certainly lack name? Only when all its names are known. dir->mu held. */
-bool listing_lacks(const struct listing *l, const char *name);
 /* Reads the names of dir, so that further misses need no round trip. dir->mu held. */
 void listing_learn(struct gofer_inode *dir);
 

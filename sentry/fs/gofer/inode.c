@@ -9,6 +9,8 @@
 
 /* Attributes of a shared file system count as right for this long after they were seen. */
 #define SHARED_VALID_NS 1000000
+/* The longest tick of host kernels, and some. */
+#define TICK_NS 20000000
 
 static void gofer_free(struct inode *i);
 
@@ -31,11 +33,77 @@ uint64_t gofer_ino(const struct gofer_sb *fs, uint64_t dev, uint64_t ino)
 	return ino ^ ((dev * 0x9e3779b97f4a7c15ull >> 48) << 40);
 }
 
+void gofer_names_forget(struct gofer_inode *gd)
+{
+	struct listing *l = gd->listing;
+	struct names *n = gd->names;
+
+	mutex_assert_held(&gd->inode.mu);
+	gd->listing = NULL;
+	gd->names = NULL;
+	listing_put(l);
+	names_free(n);
+	gd->misses = 0;
+	gd->fs->changes++;
+	prefetch_drop(gd, NULL);
+	gd->inode.names_gen++;
+}
+
+static bool same_time(struct timespec a, struct timespec b)
+{
+	return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
+}
+
+/*
+ * The host says that ctime is when the directory changed last. Before Linux 6.13 two changes within one tick have the same
+ * time: after a change shortly before, an equal time is believed only later.
+ */
+static void dir_seen(struct gofer_inode *gd, struct timespec ctime)
+{
+	int64_t age = host_clock_ns(CLOCK_REALTIME_COARSE) - (ctime.tv_sec * 1000000000ll + ctime.tv_nsec);
+	bool recent = age < TICK_NS;
+
+	if (!same_time(ctime, gd->seen_ctime)) {
+		gofer_names_forget(gd);
+	} else if (gd->recent && !recent) {
+		gofer_names_forget(gd);
+	}
+	gd->recent = recent;
+}
+
+void gofer_dir_changed(struct gofer_inode *gd, const struct gofer_around *around)
+{
+	struct timespec before = host_time(around->before_s, around->before_ns);
+
+	if (gd->fs->cache == GOFER_SHARED || around->attr.ino != gd->host_ino) {
+		gofer_names_forget(gd);
+		gofer_inode_touch(gd);
+		return;
+	}
+	if (!same_time(before, gd->seen_ctime))
+		gofer_names_forget(gd);
+	gd->recent = true;
+	gd->seen_ctime = host_time(around->attr.ctime_s, around->attr.ctime_ns);
+	gofer_inode_update(gd, &around->attr);
+}
+
 void gofer_inode_update(struct gofer_inode *gi, const struct gofer_attr *a)
 {
 	struct inode *i = &gi->inode;
+	struct timespec ctime = host_time(a->ctime_s, a->ctime_ns);
 
 	mutex_assert_held(&i->mu);
+	if (gi->fs->cache == GOFER_EXCLUSIVE) {
+		if (S_ISDIR(i->mode))
+			dir_seen(gi, ctime);
+		/* Attributes that are not our own doing may be new. */
+		if (!gi->stale && !same_time(ctime, gi->seen_ctime))
+			gi->xattrs = XATTRS_UNKNOWN;
+		gi->seen_ctime = ctime;
+		gi->gone = false;
+		i->valid_until_ns = host_clock_ns(CLOCK_MONOTONIC_COARSE) + EXCLUSIVE_VALID_NS;
+	}
+	gi->changes++;
 	i->mode = (i->mode & S_IFMT) | (a->mode & 07777);
 	i->nlink = a->nlink;
 	i->uid = KUID(a->uid);
@@ -43,7 +111,7 @@ void gofer_inode_update(struct gofer_inode *gi, const struct gofer_attr *a)
 	__atomic_store_n(&i->size, MIN(a->size, (uint64_t)INT64_MAX), __ATOMIC_RELAXED);
 	i->atime = host_time(a->atime_s, a->atime_ns);
 	i->mtime = host_time(a->mtime_s, a->mtime_ns);
-	i->ctime = host_time(a->ctime_s, a->ctime_ns);
+	i->ctime = ctime;
 	gi->blocks = a->blocks;
 	gi->blksize = a->blksize;
 	gi->known_ns = host_monotonic_ns();
@@ -51,6 +119,7 @@ void gofer_inode_update(struct gofer_inode *gi, const struct gofer_attr *a)
 
 void gofer_inode_touch(struct gofer_inode *gi)
 {
+	gi->changes++;
 	gi->stale = true;
 }
 
@@ -157,10 +226,14 @@ static struct gofer_inode *gofer_inode_new(struct gofer_sb *fs, const struct gof
 	} else if (S_ISDIR(a->mode)) {
 		gi->inode.fops = &gofer_dir_fops;
 	}
+	gi->seen_ctime = host_time(a->ctime_s, a->ctime_ns);
+	list_init(&gi->checked_node);
 	/* Nested: the directory's is held. */
 	mutex_lock_nested(&gi->inode.mu);
 	gofer_inode_update(gi, a);
 	mutex_unlock(&gi->inode.mu);
+	if (fs->cache == GOFER_EXCLUSIVE)
+		check_add(gi);
 	return gi;
 }
 
@@ -278,6 +351,7 @@ static void gofer_free(struct inode *i)
 	mutex_lock(&fs->table_mu);
 	table_remove_locked(gi);
 	mutex_unlock(&fs->table_mu);
+	check_remove(gi);
 	prefetch_drop(gi, NULL);
 	gofer_handles_close(gi);
 	host_frames_put(gi->frames);
@@ -286,6 +360,7 @@ static void gofer_free(struct inode *i)
 	if (gi->node != &gi->node0)
 		free(gi->node);
 	listing_put(gi->listing);
+	names_free(gi->names);
 	free(gi->target);
 	mappable_fini(&gi->mappable);
 	inode_fini(i);
@@ -331,18 +406,27 @@ int gofer_refresh(struct inode *i)
 	struct gofer_inode *gi = gofer_inode_of(i);
 	struct gofer_getattr_req req;
 	struct gofer_getattr_rep rep;
+	bool due = false;
 	int r;
 
 	if (gi->fs->cache == GOFER_EXCLUSIVE) {
-		if (!gi->stale)
+		due = check_due(gi);
+		if (!gi->stale && !due)
 			return 0;
 	} else if (!gi->stale && host_monotonic_ns() - gi->known_ns < SHARED_VALID_NS) {
 		return 0;
 	}
+	if (due && !gi->opens) {
+		r = gofer_check(gi);
+		if (r < 0 || !gi->stale)
+			return r;
+	}
 	GUARD(mutex, &i->mu);
-	gi->stale = false;
-	if (refresh_by_handle(gi) == 0)
+	if (refresh_by_handle(gi) == 0) {
+		gi->stale = false;
 		return 0;
+	}
+	gi->stale = false;
 	req.node = gofer_node(gi);
 	r = gofer_call(gofer_client_of(gi), getattr, &req, &rep, NULL);
 	if (r == 0)
@@ -414,8 +498,10 @@ static int gofer_setattr(struct inode *i, const struct kattr *attr)
 		req.valid &= ~(uint32_t)GOFER_SET_SIZE;
 	if (req.valid)
 		r = gofer_call(gofer_client_of(gi), setattr, &req, &rep, NULL);
-	if (r == 0 && req.valid)
-		gofer_inode_update(gi, &rep.attr);
+	if (r == 0 && req.valid && S_ISDIR(i->mode))
+		gofer_dir_changed(gi, &rep.around);
+	else if (r == 0 && req.valid)
+		gofer_inode_update(gi, &rep.around.attr);
 	else if (r == 0)
 		gofer_inode_touch(gi);
 	if ((attr->mask & ATTR_SIZE) && i->size < old_size)
@@ -602,7 +688,10 @@ int gofer_connect(struct inode *i, int type, int *ret_fd)
 	.setattr = gofer_setattr, .open = gofer_open, .getxattr = gofer_getxattr,                  \
 	.setxattr = gofer_setxattr, .listxattr = gofer_listxattr, .removexattr = gofer_removexattr
 
-const struct inode_ops gofer_ops_exclusive = { .name = "gofer", GOFER_OPS };
+const struct inode_ops gofer_ops_exclusive = { .name = "gofer",
+					       GOFER_OPS,
+					       .revalidate = gofer_revalidate,
+					       .verify = gofer_verify };
 const struct inode_ops gofer_ops_shared = { .name = "gofer-shared",
 					    GOFER_OPS,
 					    .revalidate = gofer_revalidate };
@@ -644,6 +733,7 @@ static void gofer_sb_free(struct gofer_sb *fs)
 	mutex_fini(&fs->table_mu);
 	mutex_fini(&fs->handle_mu);
 	mutex_fini(&fs->prefetch_mu);
+	mutex_fini(&fs->check_mu);
 	free(fs->table);
 	free(fs->prefetch_table);
 	free(fs);
@@ -653,6 +743,7 @@ static void sb_free(struct superblock *sb)
 {
 	struct gofer_sb *fs = sb->data;
 
+	check_sb_remove(fs);
 	prefetch_drop_all(fs);
 	gofer_sb_free(fs);
 }
@@ -680,8 +771,11 @@ static struct gofer_sb *gofer_sb_alloc(int sock, enum gofer_cache cache)
 	mutex_init(&fs->table_mu, LOCK_OBJECT);
 	mutex_init(&fs->handle_mu, LOCK_OBJECT);
 	mutex_init(&fs->prefetch_mu, LOCK_OBJECT);
+	mutex_init(&fs->check_mu, LOCK_OBJECT);
 	list_init(&fs->idle);
 	list_init(&fs->prefetched);
+	list_init(&fs->checked);
+	list_init(&fs->fs_node);
 	return fs;
 }
 
@@ -715,6 +809,8 @@ int gofer_fs_new(const struct gofer_fs_args *args, struct superblock **ret_sb)
 		superblock_put(sb);
 		return r;
 	}
+	if (fs->cache == GOFER_EXCLUSIVE)
+		check_sb_add(fs);
 	*ret_sb = sb;
 	return 0;
 }

@@ -21,15 +21,6 @@ static struct listing *listing_get(struct listing *l)
 	return l;
 }
 
-static uint16_t hash_name(const char *name, size_t len)
-{
-	uint32_t h = 2166136261u;
-
-	for (size_t k = 0; k < len; k++)
-		h = (h ^ (uint8_t)name[k]) * 16777619u;
-	return (uint16_t)(h ^ h >> 16);
-}
-
 static int listing_add(struct listing *l, const struct gofer_dirent *e, uint64_t ino)
 {
 	void *grown;
@@ -57,8 +48,7 @@ static int listing_add(struct listing *l, const struct gofer_dirent *e, uint64_t
 	l->entry[l->count++] = (struct listing_entry){ .ino = ino,
 						       .name = l->names_size,
 						       .len = (uint8_t)e->name.len,
-						       .type = e->type,
-						       .hash = hash_name(e->name.p, e->name.len) };
+						       .type = e->type };
 	l->names_size += e->name.len + 1u;
 	return 0;
 }
@@ -154,6 +144,21 @@ static int listing_read(struct gofer_inode *dir, uint32_t flags, uint32_t max,
 	return 0;
 }
 
+/* Keeps the names of a whole listing. dir->mu held. */
+static void names_keep(struct gofer_inode *dir, const struct listing *l)
+{
+	struct names *n = dir->names || l->count > LEARN_MAX ? NULL : names_new();
+
+	for (uint32_t k = 0; n && k < l->count; k++) {
+		if (!names_add(n, l->names + l->entry[k].name)) {
+			names_free(n);
+			n = NULL;
+		}
+	}
+	if (n)
+		dir->names = n;
+}
+
 /* The listing of dir with a reference, asked for or kept. dir->mu held. */
 static int listing_of(struct gofer_inode *dir, struct listing **ret_listing)
 {
@@ -161,7 +166,7 @@ static int listing_of(struct gofer_inode *dir, struct listing **ret_listing)
 	uint32_t flags = 0;
 	int r;
 
-	if (dir->listing && dir->listing->complete) {
+	if (dir->listing) {
 		*ret_listing = listing_get(dir->listing);
 		return 0;
 	}
@@ -170,35 +175,20 @@ static int listing_of(struct gofer_inode *dir, struct listing **ret_listing)
 		flags = prefetch_worthwhile(dir->fs) ? GOFER_READDIR_NODES : GOFER_READDIR_DIRS;
 	r = listing_read(dir, flags, UINT32_MAX, ret_listing);
 	if (r == 0 && exclusive) {
-		(*ret_listing)->complete = true;
-		listing_put(dir->listing);
 		dir->listing = listing_get(*ret_listing);
+		names_keep(dir, *ret_listing);
 	}
 	return r;
-}
-
-bool listing_lacks(const struct listing *l, const char *name)
-{
-	size_t len = strlen(name);
-	uint16_t hash = hash_name(name, len);
-
-	for (uint32_t k = 0; k < l->count; k++) {
-		const struct listing_entry *e = &l->entry[k];
-
-		if (e->hash == hash && e->len == len &&
-		    memcmp(l->names + e->name, name, len) == 0)
-			return false;
-	}
-	return true;
 }
 
 void listing_learn(struct gofer_inode *dir)
 {
 	struct listing *l;
 
-	if (dir->listing || listing_read(dir, 0, LEARN_MAX, &l) < 0)
+	if (dir->names || listing_read(dir, 0, LEARN_MAX, &l) < 0)
 		return;
-	dir->listing = l;
+	names_keep(dir, l);
+	listing_put(l);
 }
 
 /* Cookies are 2 + the index in the listing that the file got at its start. */
@@ -209,6 +199,8 @@ static int gofer_iterate(struct file *f, struct dir_emit *d, int64_t *pos)
 	int r;
 
 	if (*pos == 2 || !l) {
+		if (dir->fs->cache == GOFER_EXCLUSIVE && check_due(dir))
+			gofer_verify(&dir->inode);
 		mutex_lock(&dir->inode.mu);
 		r = listing_of(dir, &l);
 		mutex_unlock(&dir->inode.mu);

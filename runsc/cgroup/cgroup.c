@@ -359,7 +359,7 @@ static int check_usage(const struct cgroup *cg, const struct oci_resources *reso
 	if (!resources->memory_check || resources->memory_limit <= 0 || !dir || dir->controllers)
 		return 0;
 	usage = read_number(dir, "memory.current");
-	if (usage > resources->memory_limit)
+	if (usage > cgroup_host_memory(resources->memory_limit))
 		return error_set(err, "rejecting memory limit %" PRId64 " because current usage %" PRId64
 				      " exceeds it",
 				 resources->memory_limit, usage);
@@ -380,8 +380,12 @@ int cgroup_apply(const struct cgroup *cg, const struct oci_resources *resources,
 {
 	struct arena arena = { 0 };
 	struct cgroup_writes v1 = { .arena = &arena }, v2 = { .arena = &arena };
-	int ret = list_writes(cg, resources, devices, &v1, &v2, err);
+	int ret;
 
+	/* --ignore-cgroups: the limits that the sentry keeps are all that there are */
+	if (!cg->count)
+		return 0;
+	ret = list_writes(cg, resources, devices, &v1, &v2, err);
 	if (!ret)
 		ret = check_usage(cg, resources, err);
 	if (!ret)

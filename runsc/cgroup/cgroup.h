@@ -10,6 +10,14 @@
 /* How many host tasks one guest task may cost, and what the sandbox itself needs, for pids.max. */
 #define CGROUP_TASKS_PER_GUEST_TASK 3
 #define CGROUP_TASKS_OF_SANDBOX 64
+/*
+ * Memory of the host that is not the guest's, above a limit of memory: a part of the limit (page tables, what stands for each
+ * frame, what calls under way may take too much) and what every sandbox needs. The sentry keeps the exact limit.
+ */
+#define CGROUP_MEMORY_DIVISOR 16
+#define CGROUP_MEMORY_OF_SANDBOX (64ll << 20)
+/* The host's limit for a guest's limit above 0. */
+int64_t cgroup_host_memory(int64_t limit);
 #define CGROUP_MAX_HIERARCHIES 32
 
 struct cgroup_dir {

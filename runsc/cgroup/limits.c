@@ -87,6 +87,13 @@ static void devices_v1(const struct oci_resources *r, struct cgroup_writes *w)
 		add(w, "devices", "devices.allow", default_devices[i])->optional = true;
 }
 
+int64_t cgroup_host_memory(int64_t limit)
+{
+	int64_t more = limit / CGROUP_MEMORY_DIVISOR + CGROUP_MEMORY_OF_SANDBOX;
+
+	return limit > INT64_MAX - more ? INT64_MAX : limit + more;
+}
+
 /* Version 1 counts memory and swap together. */
 static void memory_v1(const struct oci_resources *r, struct cgroup_writes *w)
 {
@@ -96,7 +103,11 @@ static void memory_v1(const struct oci_resources *r, struct cgroup_writes *w)
 	if (r->memory_limit == -1 && !given(swap))
 		swap = -1;
 	if (given(r->memory_limit))
-		add(w, "memory", "memory.limit_in_bytes", number(w, r->memory_limit));
+		add(w, "memory", "memory.limit_in_bytes",
+		    number(w, r->memory_limit > 0 ? cgroup_host_memory(r->memory_limit) : -1));
+	/* the same above it for the sandbox as above memory alone */
+	if (swap > 0 && r->memory_limit > 0)
+		swap += MIN(cgroup_host_memory(r->memory_limit) - r->memory_limit, INT64_MAX - swap);
 	if (given(swap))
 		add(w, "memory", "memory.memsw.limit_in_bytes", number(w, swap))->optional = swap < 0;
 	if (given(r->memory_reservation))
@@ -139,7 +150,8 @@ static int memory_v2(const struct oci_resources *r, struct cgroup_writes *w, str
 	if (swap != OCI_UNSET)
 		add(w, "memory", "memory.swap.max", number_or_max(w, swap))->optional = swap <= 0;
 	if (given(r->memory_limit))
-		add(w, "memory", "memory.max", number_or_max(w, r->memory_limit));
+		add(w, "memory", "memory.max",
+		    r->memory_limit > 0 ? number(w, cgroup_host_memory(r->memory_limit)) : "max");
 	if (given(r->memory_reservation))
 		add(w, "memory", "memory.low", number_or_max(w, r->memory_reservation));
 	return 0;

@@ -13,4 +13,9 @@ json_t *cgroup_stats(const struct cgroup *cg);
 /* Reads one number ("max" and -1: the largest) of the container's directory with that controller. False: not there. */
 bool cgroup_read(const struct cgroup *cg, const char *controller, const char *file, uint64_t *ret);
 
+/* A descriptor that becomes readable when the host may have killed for want of memory; -1 when this host cannot tell. */
+int cgroup_oom_fd(const struct cgroup *cg);
+/* How many processes the host has killed in the cgroup for that reason. */
+uint64_t cgroup_oom_kills(const struct cgroup *cg);
+
 #endif

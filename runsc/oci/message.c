@@ -144,22 +144,27 @@ uint32_t cpus_of_resources(const struct oci_resources *resources)
 	return (uint32_t)MIN(MAX(cpus, (int64_t)2), (int64_t)4096);
 }
 
-static uint64_t limit_or_none(int64_t value)
+/* 0: not given; the largest number: none. */
+static uint64_t limit_of(int64_t value)
 {
-	return value > 0 ? (uint64_t)value : 0;
+	return value == OCI_UNSET ? 0 : value < 0 ? UINT64_MAX : (uint64_t)value;
 }
 
-static Urpc__Resources *resources_of(struct arena *arena, const struct oci_resources *in)
+Urpc__Resources *message_of_resources(struct arena *arena, const struct oci_resources *in)
 {
 	Urpc__Resources *out = arena_alloc(arena, 1, sizeof(*out));
 
 	urpc__resources__init(out);
-	out->memory_bytes = limit_or_none(in->memory_limit);
-	out->pids = limit_or_none(in->pids_limit);
-	out->cpu_quota_us = in->cpu_quota > 0 ? in->cpu_quota : 0;
-	out->cpu_period_us = limit_or_none(in->cpu_period);
-	out->cpu_shares = limit_or_none(in->cpu_shares);
+	out->memory_bytes = limit_of(in->memory_limit);
+	out->memory_swap_bytes = limit_of(in->memory_swap);
+	out->memory_reservation_bytes = limit_of(in->memory_reservation);
+	out->pids = limit_of(in->pids_limit);
+	out->cpu_quota_us = in->cpu_quota == OCI_UNSET ? 0 : MAX(in->cpu_quota, (int64_t)-1);
+	out->cpu_period_us = limit_of(in->cpu_period);
+	out->cpu_shares = limit_of(in->cpu_shares);
 	out->cpus = cpus_of_resources(in);
+	out->cpuset_cpus = in->cpuset_cpus ? in->cpuset_cpus : arena_strdup(arena, "");
+	out->cpuset_mems = in->cpuset_mems ? in->cpuset_mems : arena_strdup(arena, "");
 	return out;
 }
 
@@ -200,7 +205,7 @@ Urpc__Container *message_of_spec(struct arena *arena, const struct oci_spec *spe
 	out->uid_map = id_map(arena, spec->uid_map, spec->uid_map_count);
 	out->n_gid_map = spec->gid_map_count;
 	out->gid_map = id_map(arena, spec->gid_map, spec->gid_map_count);
-	out->resources = resources_of(arena, &spec->resources);
+	out->resources = message_of_resources(arena, &spec->resources);
 	out->gofer_count = extra->gofer_count;
 	out->overlay_file_count = extra->overlay_file_count;
 	out->overlay = !extra->overlay_root	  ? URPC__CONTAINER__OVERLAY__NONE :

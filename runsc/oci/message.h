@@ -28,6 +28,8 @@ Urpc__Container *message_of_spec(struct arena *arena, const struct oci_spec *spe
 				 const struct message_extra *extra);
 Urpc__Process *message_of_process(struct arena *arena, const struct oci_process *process,
 				  uint32_t preserve_fds);
+/* The limits that the sentry itself keeps and shows; lives like the above. */
+Urpc__Resources *message_of_resources(struct arena *arena, const struct oci_resources *resources);
 /* Number of CPUs that a quota pays for (at least 2, as many programs expect), 0 when there is none. */
 uint32_t cpus_of_resources(const struct oci_resources *resources);
 

@@ -6,6 +6,8 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "runsc/oci/message.h"
+
 #define SOCKET_NAME "control.sock"
 
 int control_listen(const struct container *c, struct error *err)
@@ -71,6 +73,26 @@ int control_signal(const struct container *c, int signo, int pid, Urpc__SignalAr
 		return error_set(err, "container not running: no such process%s%s", pid ? " in " : "",
 				 pid ? c->id : "");
 	return ret ? control_fail(client, ret, "send the signal", err) : 0;
+}
+
+int control_update(const struct container *c, const struct oci_resources *resources, struct error *err)
+{
+	AUTO(urpc_client_free) struct urpc_client *client = NULL;
+	struct arena arena = { 0 };
+	Urpc__UpdateArgs args;
+	Urpc__Empty *empty = NULL;
+	int ret;
+
+	urpc__update_args__init(&args);
+	if (control_connect(c, &client, err))
+		return -1;
+	args.id = c->id;
+	args.resources = message_of_resources(&arena, resources);
+	ret = urpc_containerManager_Update(client, &args, NULL, 0, &empty);
+	if (empty)
+		urpc_message_free(&empty->base);
+	arena_fini(&arena);
+	return ret ? control_fail(client, ret, "change the limits inside", err) : 0;
 }
 
 int control_program_fail(struct urpc_client *client, int ret, const char *program, struct error *err)

@@ -16,6 +16,8 @@ int control_fail(struct urpc_client *client, int ret, const char *verb, struct e
 /* Sends signo to process pid (0: init) in the given mode. */
 int control_signal(const struct container *c, int signo, int pid, Urpc__SignalArgs__Mode mode,
 		   struct error *err);
+/* Tells the sentry the limits that resources names; others stay. */
+int control_update(const struct container *c, const struct oci_resources *resources, struct error *err);
 /*
  * The error of a program that could not be started, in runc's words and with the exit status that shells
  * use: 127 not found, 126 not executable. ret is the negative errno of the call.

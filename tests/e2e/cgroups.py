@@ -1,7 +1,9 @@
 """Host cgroups: where they are, what is in their files, update, and that they go away."""
+import json
 import os
+import subprocess
 
-from cases import Skip, expect, expect_refused
+from cases import Skip, expect, expect_refused, until
 from e2e import registry
 from e2e.lifecycle import created, detached
 
@@ -61,6 +63,10 @@ def with_resources(path, resources):
     return edit
 
 
+def host_memory(limit):
+    return limit + limit // 16 + 64 * MIB
+
+
 @case()
 def every_container_has_one(env, root):
     """By default under the caller's own, named by the id; gone with the container."""
@@ -115,11 +121,11 @@ def limits_are_written(env, root):
     }
     cid, pid = created(env, root, edit=with_resources("/" + own_name(env), resources))
     dirs = directories(pid)
-    assert value(dirs, "memory", "memory.limit_in_bytes", "memory.max") == str(512 * MIB)
+    # What the sandbox itself needs comes on top: the sentry keeps the exact limits.
+    assert value(dirs, "memory", "memory.limit_in_bytes", "memory.max") == str(host_memory(512 * MIB))
     assert value(dirs, "memory", "memory.soft_limit_in_bytes", "memory.low") == str(256 * MIB)
     assert value(dirs, "cpu", "cpu.shares", "cpu.weight") in ("2048", "79")
     assert value(dirs, "cpu", "cpu.cfs_quota_us", "cpu.max") in ("150000", "150000 50000")
-    # The sandbox's own tasks come on top: the sentry keeps the exact limit.
     assert int(value(dirs, "pids", "pids.max", "pids.max")) > 500
     if "devices" in dirs:
         rules = read(dirs["devices"], "devices.list").splitlines()
@@ -154,3 +160,79 @@ def one_that_is_in_use_is_refused(env, root):
     expect_refused(env.runsc("run", "--bundle", bundle, env.new_id()), "cgroup is not empty")
     assert os.path.exists("/proc/%d" % pid)
     expect(env.runsc("delete", "--force", first))
+
+
+@case()
+def update_changes_host_guest_and_state(env, root):
+    need_cgroups()
+    resources = {"memory": {"limit": 256 * MIB}, "pids": {"limit": 50}, "cpu": {"shares": 100}}
+    cid, pid = created(env, root, edit=with_resources("/" + own_name(env), resources))
+    dirs = directories(pid)
+    expect(env.runsc("start", cid))
+
+    def now():
+        return (value(dirs, "memory", "memory.limit_in_bytes", "memory.max"),
+                value(dirs, "pids", "pids.max", "pids.max"),
+                value(dirs, "cpu", "cpu.cfs_quota_us", "cpu.max").split()[0])
+    expect(env.runsc("update", "--memory", "300m", "--pids-limit", "60", "--cpu-quota", "50000", cid))
+    assert now() == (str(host_memory(300 * MIB)), str(3 * 60 + 64), "50000"), now()
+    stats = json.loads(expect(env.runsc("events", "--stats", cid)).out)["data"]
+    assert stats["memory"]["usage"]["limit"] == 300 * MIB and stats["pids"]["limit"] == 60, stats
+    # A file and stdin; what they do not name stays.
+    with open(env.dir + "/r.json", "w") as f:
+        json.dump({"memory": {"limit": 200 * MIB, "swap": None}, "pids": {}}, f)
+    expect(env.runsc("update", "--resources", env.dir + "/r.json", cid))
+    assert now() == (str(host_memory(200 * MIB)), str(3 * 60 + 64), "50000"), now()
+    expect(env.runsc("update", "-r", "-", cid, stdin='{"cpu": {"quota": -1}}'))
+    assert now()[2] in ("-1", "max"), now()
+    expect(env.runsc("update", "--cpuset-cpus", "0", cid))
+    if value(dirs, "cpuset", "cpuset.cpus", "cpuset.cpus") is not None:
+        assert value(dirs, "cpuset", "cpuset.cpus", "cpuset.cpus") == "0"
+    with open("%s/%s/config.json" % (env.state, cid)) as f:
+        kept = json.load(f)["linux"]["resources"]
+    assert kept == {"memory": {"limit": 200 * MIB}, "pids": {"limit": 60},
+                    "cpu": {"shares": 100, "quota": -1, "cpus": "0"}}, kept
+    expect(env.runsc("update", "--pids-limit", "-1", cid))
+    assert now()[1] == "max", now()
+    expect(env.runsc("delete", "--force", cid))
+
+
+@case()
+def update_refuses(env, root):
+    need_cgroups()
+    cid, pid = created(env, root, edit=with_resources("/" + own_name(env), {"memory": {"limit": 256 * MIB}}))
+    before = value(directories(pid), "memory", "memory.limit_in_bytes", "memory.max")
+    for options, sentence in ((["--memory", "5x"], "number of bytes"), (["--cpu-quota", "half"], "whole number"),
+                              (["--cpu-idle", "2"], "cpu.idle must be from 0 to 1"),
+                              (["--cpu-period", "7"], "cpu"), (["--resources", "/nonexistent"], "--resources"),
+                              (["--l3-cache-schema", "L3:0=f"], "Intel RDT")):
+        expect_refused(env.runsc("update", *options, cid), sentence)
+    expect_refused(env.runsc("update", "-r", "-", cid, stdin='{"memory": {\n"limit": "1"}}'), "stdin:2: memory.limit")
+    assert value(directories(pid), "memory", "memory.limit_in_bytes", "memory.max") == before
+    expect(env.runsc("delete", "--force", cid))
+    expect_refused(env.runsc("update", "--memory", "1g", cid), "does not exist")
+
+
+@case()
+def events_stream_until_the_end(env, root):
+    """Figures at each interval; the end comes with the container's."""
+    need_cgroups()
+    cid, _ = created(env, root, edit=with_resources("/" + own_name(env), {"memory": {"limit": 64 * MIB}}))
+    with open(env.dir + "/events", "w") as out:
+        process = subprocess.Popen(env.runsc_argv("events", "--interval", "100ms", cid), stdout=out,
+                                   stdin=subprocess.DEVNULL)
+    try:
+        def lines():
+            with open(env.dir + "/events") as f:
+                return [json.loads(line) for line in f.read().splitlines()]
+        until(lambda: len(lines()) >= 3, 20, "figures")
+        last = lines()[-1]
+        assert last["type"] == "stats" and last["id"] == cid, last
+        assert {"cpu", "cpuset", "memory", "pids", "blkio", "hugetlb"} <= last["data"].keys(), last
+        usage = last["data"]["memory"]["usage"]
+        assert usage["limit"] == 64 * MIB and usage["usage"] > 0, usage
+        expect(env.runsc("delete", "--force", cid))
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+        process.wait()

@@ -63,17 +63,19 @@ TEST(nothing_for_unset_and_zero)
 
 TEST(memory)
 {
-	expect_writes(1, "{\"memory\":{\"limit\":100,\"swap\":300,\"reservation\":50,\"swappiness\":0,\"kernel\":7,"
+	expect_writes(1, "{\"memory\":{\"limit\":1600,\"swap\":4800,\"reservation\":50,\"swappiness\":0,\"kernel\":7,"
 			 "\"kernelTCP\":8,\"disableOOMKiller\":true}}",
-		      "memory.limit_in_bytes=100;memory.memsw.limit_in_bytes=300;memory.soft_limit_in_bytes=50;"
+		      "memory.limit_in_bytes=67110564;memory.memsw.limit_in_bytes=67113764;memory.soft_limit_in_bytes=50;"
 		      "memory.kmem.tcp.limit_in_bytes=8;memory.swappiness=0;memory.oom_control=1");
-	expect_writes(2, "{\"memory\":{\"limit\":100,\"swap\":300,\"reservation\":50,\"swappiness\":1}}",
-		      "memory.swap.max=200;memory.max=100;memory.low=50");
+	expect_writes(2, "{\"memory\":{\"limit\":1600,\"swap\":4800,\"reservation\":50,\"swappiness\":1}}",
+		      "memory.swap.max=3200;memory.max=67110564;memory.low=50");
 	/* swap equal to memory: none */
-	expect_writes(2, "{\"memory\":{\"limit\":100,\"swap\":100}}", "memory.swap.max=0?;memory.max=100");
+	expect_writes(2, "{\"memory\":{\"limit\":1600,\"swap\":1600}}", "memory.swap.max=0?;memory.max=67110564");
 	expect_writes(2, "{\"memory\":{\"limit\":-1}}", "memory.swap.max=max?;memory.max=max");
 	expect_writes(1, "{\"memory\":{\"limit\":-1}}", "memory.limit_in_bytes=-1;memory.memsw.limit_in_bytes=-1?");
-	expect_writes(2, "{\"memory\":{\"limit\":100,\"swap\":-1}}", "memory.swap.max=max?;memory.max=100");
+	expect_writes(2, "{\"memory\":{\"limit\":1600,\"swap\":-1}}", "memory.swap.max=max?;memory.max=67110564");
+	/* the largest limit stays one */
+	expect_writes(1, "{\"memory\":{\"limit\":9223372036854775807}}", "memory.limit_in_bytes=9223372036854775807");
 	expect_refused(2, "{\"memory\":{\"swap\":100}}", "unable to set swap limit without memory limit");
 	expect_refused(2, "{\"memory\":{\"limit\":200,\"swap\":100}}", "memory+swap limit should be >= memory limit");
 	expect_refused(1, "{\"memory\":{\"swappiness\":101}}", "must be from 0 to 100");

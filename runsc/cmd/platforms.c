@@ -69,7 +69,8 @@ static char *ask_sentry(struct error *err)
 		return NULL;
 	}
 	int fds[] = { pair[1], kvm_fd };
-	struct spawn_args args = { .path = path, .fds = fds, .fd_count = kvm_fd >= 0 ? 2 : 1, .stderr_fd = -1, .ready_fd = pair[1], .net_fd = -1,
+	struct spawn_args args = { .path = path, .fds = fds, .fd_count = kvm_fd >= 0 ? 2 : 1, .stderr_fd = -1,
+				   .ready_fd = pair[1], .net_fd = -1,
 				   .new_user = geteuid() != 0, .as_nobody = geteuid() == 0 };
 
 	snprintf(number, sizeof(number), "%d", pair[1]);

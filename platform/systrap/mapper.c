@@ -20,6 +20,7 @@
 
 enum {
 	ANSWER_MS = 20000,
+	LOOK_MS = 50,       /* who has not answered by then may be dead */
 	DEATH_MS = 2000,
 	IDLE_MAX = 4,       /* mappers kept without an address space */
 	IDLE_AREAS_MAX = 4, /* those with more are not worth clearing */
@@ -85,12 +86,20 @@ static void ask(struct mapper *m, uint32_t cmd, size_t count)
 	syscall(SYS_futex, &m->args->seq, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 }
 
-/* What the mapper, or the zygote in its place, has written; 0 when it does not answer. */
-static uint64_t answer(struct mapper *m)
+/* What the mapper, or the zygote in its place, has written; 0 when it does not answer or is dead. */
+static uint64_t answer(struct st_platform *p, struct mapper *m)
 {
 	uint64_t value;
+	int ready = 0;
 
-	if (st_wait_fd(m->event_fd, ANSWER_MS) != 1 || read(m->event_fd, &value, sizeof(value)) != sizeof(value))
+	for (int waited = 0; ready == 0 && waited < ANSWER_MS; waited += LOOK_MS) {
+		pid_t who = m->pid ? m->pid : p->req->pid > 0 ? p->req->pid : p->zygote;
+
+		ready = st_wait_fd(m->event_fd, LOOK_MS);
+		if (ready == 0 && kill(who, 0) < 0 && st_wait_fd(m->event_fd, 0) == 0)
+			return 0;
+	}
+	if (ready != 1 || read(m->event_fd, &value, sizeof(value)) != sizeof(value))
 		return 0;
 	m->asked = false;
 	return value;
@@ -143,7 +152,7 @@ struct mapper *st_mapper_take(struct st_platform *p)
 		else
 			st_thread_end(p, m, t);
 	}
-	if (m->asked && answer(m) != ANSWER_WIPED)
+	if (m->asked && answer(p, m) != ANSWER_WIPED)
 		stop(p, m);
 	return m;
 }
@@ -239,7 +248,7 @@ static uint64_t start(struct st_platform *p, struct mapper *m, int cpu, uint32_t
 	atomic_store(&m->args->seq, 1);
 	st_zygote_clone(p, m, cpu);
 	m->cpu = cpu;
-	value = answer(m);
+	value = answer(p, m);
 	m->pid = value == ANSWER_NO_MAPPER ? 0 : MAX(p->req->pid, 0);
 	return value;
 }
@@ -267,7 +276,7 @@ int64_t st_mapper_do(struct st_aspace *as, int cpu, uint32_t cmd, size_t count)
 			st_cpu_pin_task(cpu, m->pid);
 		m->cpu = cpu;
 		ask(m, cmd, count);
-		value = answer(m);
+		value = answer(st_platform(as->pub.platform), m);
 	}
 	if (value)
 		return (int64_t)(value - 1);
@@ -288,7 +297,7 @@ pid_t st_mapper_newborn(struct st_aspace *as)
 		return -ESRCH;
 	ask(as->mapper, CMD_WHO, 0);
 	while (!(value & ANSWER_WHO_END)) {
-		more = answer(as->mapper);
+		more = answer(st_platform(as->pub.platform), as->mapper);
 		if (!more) {
 			st_aspace_break(as);
 			return -ESRCH;

@@ -196,7 +196,8 @@ static int spawn_both(struct creation *cr, struct error *err)
 	c->gofer = process_id_of(cr->live->gofer.pid);
 	if (container_save(c, err))
 		return -1;
-	/* only the gofer's own copies must stay open, or it would not notice the sentry's end */
+	/* only the programs' own copies must stay open, or nobody would notice their ends */
+	fd_close(TAKE_FD(cr->control_fd));
 	for (size_t i = 0; i < cr->gofer_count; i++)
 		fd_close(TAKE_FD(cr->gofer_theirs[i]));
 	if (spawn_wait_ready(helpers, names, ARRAY_COUNT(helpers), READY_MS, err) || gofer_map_ids(cr, err))

@@ -14,6 +14,7 @@
 #include "sentry/fs/gofer/gofer_fs.h"
 #include "sentry/fs/overlay/overlay.h"
 #include "sentry/fs/proc/proc.h"
+#include "sentry/ipc/ipc.h"
 #include "sentry/vfs/fs_ops.h"
 
 /* Attribute flags of a mount; the rest of MS_* are actions. */
@@ -26,6 +27,7 @@ struct builder {
 	size_t first_fd; /* of the gofer connections */
 	struct user_ns *user_ns;
 	struct pid_ns *pid_ns;
+	struct ipc_ns *ipc_ns;
 	const struct cred *root_cred;
 	struct walk walk; /* as root in the new tree */
 };
@@ -177,7 +179,7 @@ static int mount_gofer(struct builder *b, const Urpc__Mount *m, const char *targ
 /* Types that have nothing behind them here are shown as an empty directory. */
 static bool is_placeholder(const char *type)
 {
-	static const char *const types[] = { "cgroup", "cgroup2", "mqueue", "debugfs", "securityfs",
+	static const char *const types[] = { "cgroup", "cgroup2", "debugfs", "securityfs",
 					     "tracefs", "bpf", "configfs", "hugetlbfs", "fusectl" };
 
 	for (size_t i = 0; i < ARRAY_COUNT(types); i++) {
@@ -196,6 +198,10 @@ static int mount_type(struct builder *b, const char *type, const char *source, c
 	if (strcmp(type, "proc") == 0) {
 		/* The namespace is the container's, not this thread's. */
 		err = proc_new(b->pid_ns, &sb);
+		return err < 0 ? err : mount_sb(b, sb, target, source, flags & MOUNT_ATTRIBUTES);
+	}
+	if (strcmp(type, "mqueue") == 0) {
+		err = mqueue_fs_new(b->ipc_ns, &sb);
 		return err < 0 ? err : mount_sb(b, sb, target, source, flags & MOUNT_ATTRIBUTES);
 	}
 	err = vfs_mount(&b->walk, source, target, type, flags & (MOUNT_ATTRIBUTES | MS_STRICTATIME),
@@ -495,10 +501,10 @@ static int build_all(struct builder *b, struct mount_build *ret)
 }
 
 int mounts_build(struct urpc_request *req, const Urpc__Container *c, size_t first_fd,
-		 struct user_ns *user_ns, struct pid_ns *pid_ns, struct mount_build *ret)
+		 struct user_ns *user_ns, struct pid_ns *pid_ns, struct ipc_ns *ipc_ns, struct mount_build *ret)
 {
 	struct builder b = { .req = req, .c = c, .first_fd = first_fd, .user_ns = user_ns,
-			     .pid_ns = pid_ns };
+			     .pid_ns = pid_ns, .ipc_ns = ipc_ns };
 	int err;
 
 	*ret = (struct mount_build){ 0 };

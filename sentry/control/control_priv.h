@@ -31,7 +31,8 @@ void process_build_fini(struct process_build *b);
 /* A string of a message's bytes: NULL when it holds a NUL or memory is out. */
 char *bytes_dup(const ProtobufCBinaryData *b);
 
-/* mounts.c: the container's tree, with a proc of pid_ns and an mqueue of ipc_ns. gofer connections are descriptors [first_fd, ...) of the request. */
+/* mounts.c: the container's tree, with a proc of pid_ns and an mqueue of ipc_ns. gofer connections are descriptors
+ * [first_fd, ...) of the request. */
 struct mount_build {
 	struct mnt_ns *ns;
 	struct path root;

@@ -65,7 +65,8 @@ STATE_DESC(mqueue, S_NOSAVE(mqueue, refs, "recounted"), S_NOSAVE(mqueue, node, "
 	   S_NOSAVE(mqueue, count, "recounted"), S_NOSAVE(mqueue, bytes, "recounted"),
 	   S_REF(mqueue, 8, notify, thread_group), S_VAL(mqueue, 9, notify_signo),
 	   S_VAL(mqueue, 10, notify_value), S_REF(mqueue, 11, notify_socket, file),
-	   S_VAL(mqueue, 12, notify_cookie), S_VAL(mqueue, 13, ino), S_VAL(mqueue, 14, position), S_NOSAVE(mqueue, receivers, "waiting calls start again"),
+	   S_VAL(mqueue, 12, notify_cookie), S_VAL(mqueue, 13, ino), S_VAL(mqueue, 14, position),
+	   S_NOSAVE(mqueue, receivers, "waiting calls start again"),
 	   S_NOSAVE(mqueue, waitq, "waiters register again"));
 
 void mqueue_put(struct mqueue *q)

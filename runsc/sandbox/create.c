@@ -189,9 +189,6 @@ static int spawn_both(struct creation *cr, struct error *err)
 	if (make_cgroup(cr, err) || spawn_sentry(cr, err) || spawn_gofer(cr, err))
 		return -1;
 	cgroup_entry_close(&cr->cgroup);
-	if (cr->spec.seccomp && cr->config->oci_seccomp &&
-	    seccomp_compile(cr->spec.seccomp, &cr->spec.arena, &cr->seccomp, &cr->seccomp_size, err))
-		return -1;
 	c->sentry = process_id_of(cr->live->sentry.pid);
 	c->gofer = process_id_of(cr->live->gofer.pid);
 	if (container_save(c, err))
@@ -200,6 +197,9 @@ static int spawn_both(struct creation *cr, struct error *err)
 	fd_close(TAKE_FD(cr->control_fd));
 	for (size_t i = 0; i < cr->gofer_count; i++)
 		fd_close(TAKE_FD(cr->gofer_theirs[i]));
+	if (cr->spec.seccomp && cr->config->oci_seccomp &&
+	    seccomp_compile(cr->spec.seccomp, &cr->spec.arena, &cr->seccomp, &cr->seccomp_size, err))
+		return -1;
 	if (spawn_wait_ready(helpers, names, ARRAY_COUNT(helpers), READY_MS, err) || gofer_map_ids(cr, err))
 		return -1;
 	log_debug("sentry and gofer are ready");

@@ -14,6 +14,7 @@
 #include "sentry/fs/proc/proc.h"
 #include "sentry/fs/sys/sys.h"
 #include "sentry/fs/tmpfs/tmpfs.h"
+#include "sentry/ipc/ipc.h"
 #include "sentry/kernel/container.h"
 #include "sentry/kernel/futex.h"
 #include "sentry/mm/memfile.h"
@@ -46,6 +47,7 @@ static int start_proc(struct boot *b)
 		memory_set_host((uint64_t)info.totalram * info.mem_unit);
 	proc_register();
 	sys_register();
+	mqueue_fs_register();
 	return 0;
 }
 

@@ -89,17 +89,17 @@ static int make_seccomp(struct urpc_request *req, const Urpc__Container *c, stru
 
 /* Namespaces and the container object; the mount namespace and root of m move into it. */
 static int make_container(const Urpc__Container *c, struct user_ns *user_ns, struct pid_ns *pid_ns,
-			  struct seccomp_filter *seccomp, struct mount_build *m, struct container **ret_c)
+			  struct ipc_ns *ipc_ns, struct seccomp_filter *seccomp, struct mount_build *m,
+			  struct container **ret_c)
 {
 	struct container_args a = { .id = c->id, .mnt_ns = m->ns, .root = m->root, .user_ns = user_ns,
-				    .pid_ns = pid_ns, .seccomp = seccomp };
+				    .pid_ns = pid_ns, .ipc = ipc_ns, .seccomp = seccomp };
 	int err = -ENOMEM;
 
 	a.uts = make_uts_ns(c, user_ns);
-	a.ipc = ipc_ns_new(user_ns);
 	a.net = net_ns_new(user_ns);
 	a.cgroup = cgroup_new();
-	if (a.uts && a.ipc && a.net && a.cgroup)
+	if (a.uts && a.net && a.cgroup)
 		err = c->resources ? control_set_limits(a.cgroup, c->resources) : 0;
 	if (err == 0)
 		err = container_new(&a, ret_c);
@@ -107,8 +107,6 @@ static int make_container(const Urpc__Container *c, struct user_ns *user_ns, str
 		*m = (struct mount_build){ 0 };
 	if (a.uts)
 		uts_ns_put(a.uts);
-	if (a.ipc)
-		ipc_ns_put(a.ipc);
 	if (a.net)
 		net_ns_put(a.net);
 	cgroup_put(a.cgroup);
@@ -129,15 +127,16 @@ static int create_in(struct urpc_request *req, const Urpc__Container *c, struct 
 	struct mount_build m = { 0 };
 	struct container *container = NULL;
 	struct seccomp_filter *seccomp = NULL;
+	struct ipc_ns *ipc_ns = ipc_ns_new(user_ns);
 	int err;
 
-	err = make_seccomp(req, c, &seccomp);
+	err = ipc_ns ? make_seccomp(req, c, &seccomp) : -ENOMEM;
 	if (err == 0)
-		err = mounts_build(req, c, first_gofer, user_ns, pid_ns, &m);
+		err = mounts_build(req, c, first_gofer, user_ns, pid_ns, ipc_ns, &m);
 	if (err == 0)
 		err = process_build(req, c->process, 0, user_ns, &m.root, m.ns, &p);
 	if (err == 0) {
-		err = make_container(c, user_ns, pid_ns, seccomp, &m, &container);
+		err = make_container(c, user_ns, pid_ns, ipc_ns, seccomp, &m, &container);
 		if (err < 0)
 			err = urpc_fail(req, err == -EEXIST ? -EEXIST : -EINVAL, "container %.64s: %s",
 					c->id, strerror(-err));
@@ -157,6 +156,7 @@ static int create_in(struct urpc_request *req, const Urpc__Container *c, struct 
 		container_put(container);
 	process_build_fini(&p);
 	seccomp_filter_put(seccomp);
+	ipc_ns_put(ipc_ns);
 	return err;
 }
 

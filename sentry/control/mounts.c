@@ -14,11 +14,14 @@
 #include "sentry/fs/gofer/gofer_fs.h"
 #include "sentry/fs/overlay/overlay.h"
 #include "sentry/fs/proc/proc.h"
+#include "sentry/ipc/ipc.h"
 #include "sentry/vfs/fs_ops.h"
 
 /* Attribute flags of a mount; the rest of MS_* are actions. */
 #define MOUNT_ATTRIBUTES                                                                           \
 	(MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | MS_NODIRATIME | MS_RELATIME)
+
+#define PROPAGATIONS ((uint64_t)(MS_SHARED | MS_SLAVE | MS_PRIVATE | MS_UNBINDABLE))
 
 struct builder {
 	struct urpc_request *req;
@@ -26,8 +29,10 @@ struct builder {
 	size_t first_fd; /* of the gofer connections */
 	struct user_ns *user_ns;
 	struct pid_ns *pid_ns;
-	const struct cred *root_cred;
-	struct walk walk; /* as root in the new tree */
+	struct ipc_ns *ipc_ns;
+	const struct cred *root_cred; /* the container's root */
+	const struct cred *make_cred; /* with its ids and the capabilities of the sandbox: makes what the container cannot */
+	struct walk walk, make_walk;  /* as them in the new tree */
 };
 
 /* Set-up failures are never ENOENT or EACCES: those tell about the program. */
@@ -114,6 +119,8 @@ static int build_root(struct builder *b, struct mount_build *ret)
 		return fail(b, "root mount", "/", err);
 	b->walk = (struct walk){ .cred = b->root_cred, .root = ret->root, .start = ret->root,
 				 .mnt_ns = ret->ns };
+	b->make_walk = b->walk;
+	b->make_walk.cred = b->make_cred;
 	return 0;
 }
 
@@ -124,7 +131,7 @@ static int make_target(struct builder *b, const char *path, bool file)
 	size_t len = strlen(path);
 	struct path found;
 	struct file *f;
-	int err = vfs_walk(&b->walk, path, WALK_FOLLOW, &found);
+	int err = vfs_walk(&b->make_walk, path, WALK_FOLLOW, &found);
 
 	if (err == 0)
 		path_put(&found);
@@ -136,12 +143,12 @@ static int make_target(struct builder *b, const char *path, bool file)
 		memcpy(part, path, i);
 		part[i] = 0;
 		if (file && path[i + strspn(path + i, "/")] == 0) {
-			err = vfs_open(&b->walk, part, WALK_FOLLOW, O_CREAT | O_WRONLY, 0644, &f);
+			err = vfs_open(&b->make_walk, part, WALK_FOLLOW, O_CREAT | O_WRONLY, 0644, &f);
 			if (err == 0)
 				file_put(f);
 			return err;
 		}
-		err = vfs_mkdir(&b->walk, part, 0755);
+		err = vfs_mkdir(&b->make_walk, part, 0755);
 		if (err < 0 && err != -EEXIST)
 			return err;
 	}
@@ -171,13 +178,16 @@ static int mount_gofer(struct builder *b, const Urpc__Mount *m, const char *targ
 	struct superblock *sb;
 	int err = open_gofer(b, m->gofer, m->shared, m->flags & MS_RDONLY, overlay, &sb);
 
+	/* As on Linux, where a bind mount shows which part of its file system it is: programs look for it. */
+	if (err == 0 && !sb->root_name && source[0] == '/' && source[1])
+		sb->root_name = strdup(source);
 	return err < 0 ? err : mount_sb(b, sb, target, source, flags);
 }
 
 /* Types that have nothing behind them here are shown as an empty directory. */
 static bool is_placeholder(const char *type)
 {
-	static const char *const types[] = { "cgroup", "cgroup2", "mqueue", "debugfs", "securityfs",
+	static const char *const types[] = { "cgroup", "cgroup2", "debugfs", "securityfs",
 					     "tracefs", "bpf", "configfs", "hugetlbfs", "fusectl" };
 
 	for (size_t i = 0; i < ARRAY_COUNT(types); i++) {
@@ -196,6 +206,10 @@ static int mount_type(struct builder *b, const char *type, const char *source, c
 	if (strcmp(type, "proc") == 0) {
 		/* The namespace is the container's, not this thread's. */
 		err = proc_new(b->pid_ns, &sb);
+		return err < 0 ? err : mount_sb(b, sb, target, source, flags & MOUNT_ATTRIBUTES);
+	}
+	if (strcmp(type, "mqueue") == 0) {
+		err = mqueue_fs_new(b->ipc_ns, &sb);
 		return err < 0 ? err : mount_sb(b, sb, target, source, flags & MOUNT_ATTRIBUTES);
 	}
 	err = vfs_mount(&b->walk, source, target, type, flags & (MOUNT_ATTRIBUTES | MS_STRICTATIME),
@@ -221,8 +235,8 @@ static int add_mount(struct builder *b, const Urpc__Mount *m)
 		else if (err == 0)
 			err = mount_type(b, m->type, source[0] ? source : m->type, target, m->flags,
 					 data[0] ? data : NULL);
-		if (err == 0 && (m->propagation & (MS_SHARED | MS_SLAVE | MS_PRIVATE | MS_UNBINDABLE)))
-			err = vfs_mount(&b->walk, NULL, target, NULL, m->propagation, NULL);
+		if (err == 0 && m->propagation & PROPAGATIONS)
+			err = vfs_mount(&b->walk, NULL, target, NULL, m->propagation & PROPAGATIONS, NULL);
 	}
 	if (err < 0)
 		err = fail(b, "mount", target ? target : "?", err);
@@ -306,7 +320,7 @@ static int add_device(struct builder *b, const char *path, uint32_t mode, dev_t 
 	}
 	free(parent);
 	if (err == 0)
-		err = vfs_mknod(&b->walk, path, mode, dev);
+		err = vfs_mknod(&b->make_walk, path, mode, dev);
 	if (err == -EEXIST)
 		return 0;
 	if (err < 0)
@@ -314,9 +328,9 @@ static int add_device(struct builder *b, const char *path, uint32_t mode, dev_t 
 	if (!user_ns_make_kuid(b->user_ns, uid, &attr.uid) ||
 	    !user_ns_make_kgid(b->user_ns, gid, &attr.gid))
 		return -EINVAL;
-	err = vfs_walk(&b->walk, path, 0, &at);
+	err = vfs_walk(&b->make_walk, path, 0, &at);
 	if (err == 0) {
-		err = vfs_setattr(&at, b->root_cred, &attr);
+		err = vfs_setattr(&at, b->make_cred, &attr);
 		path_put(&at);
 	}
 	return err;
@@ -491,22 +505,41 @@ static int build_all(struct builder *b, struct mount_build *ret)
 		if (err < 0)
 			err = fail(b, "read-only root", "/", err);
 	}
+	if (err == 0 && c->rootfs_propagation & PROPAGATIONS) {
+		err = vfs_mount(&b->walk, NULL, "/", NULL, c->rootfs_propagation & (PROPAGATIONS | MS_REC), NULL);
+		if (err < 0)
+			err = fail(b, "propagation of", "/", err);
+	}
 	return err;
 }
 
+/* All capabilities in ns, and the ids of the root of user_ns, if it has one. */
+static const struct cred *mapped_root(struct user_ns *ns, struct user_ns *user_ns)
+{
+	struct cred *c = cred_new_root(ns);
+	kuid_t uid;
+	kgid_t gid;
+
+	if (c && user_ns_make_kuid(user_ns, 0, &uid) && user_ns_make_kgid(user_ns, 0, &gid)) {
+		c->ruid = c->euid = c->suid = c->fsuid = uid;
+		c->rgid = c->egid = c->sgid = c->fsgid = gid;
+	}
+	return c;
+}
+
 int mounts_build(struct urpc_request *req, const Urpc__Container *c, size_t first_fd,
-		 struct user_ns *user_ns, struct pid_ns *pid_ns, struct mount_build *ret)
+		 struct user_ns *user_ns, struct pid_ns *pid_ns, struct ipc_ns *ipc_ns, struct mount_build *ret)
 {
 	struct builder b = { .req = req, .c = c, .first_fd = first_fd, .user_ns = user_ns,
-			     .pid_ns = pid_ns };
+			     .pid_ns = pid_ns, .ipc_ns = ipc_ns };
 	int err;
 
 	*ret = (struct mount_build){ 0 };
-	b.root_cred = cred_new_root(user_ns);
-	if (!b.root_cred)
-		return -ENOMEM;
-	err = build_all(&b, ret);
+	b.root_cred = mapped_root(user_ns, user_ns);
+	b.make_cred = mapped_root(&root_user_ns, user_ns);
+	err = b.root_cred && b.make_cred ? build_all(&b, ret) : -ENOMEM;
 	cred_put(b.root_cred);
+	cred_put(b.make_cred);
 	if (err < 0) {
 		path_put(&ret->root);
 		if (ret->ns)

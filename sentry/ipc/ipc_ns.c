@@ -14,7 +14,8 @@ STATE_DESC(ipc_object, S_NOSAVE(ipc_object, refs, "recounted"), S_VAL(ipc_object
 STATE_DESC(ipc_ns, S_NOSAVE(ipc_ns, refs, "recounted"), S_REF(ipc_ns, 1, user_ns, user_ns),
 	   S_VAL(ipc_ns, 2, ns_ino), S_NOSAVE(ipc_ns, mu, "unheld at a safe point"),
 	   S_EMBED(ipc_ns, 3, table, ipc_table), S_NOSAVE(ipc_ns, undo_count, "recounted"),
-	   S_VAL(ipc_ns, 4, shm_pages), S_LIST(ipc_ns, 5, mqueues, mqueue), S_VAL(ipc_ns, 6, mqueue_count));
+	   S_VAL(ipc_ns, 4, shm_pages), S_LIST(ipc_ns, 5, mqueues, mqueue), S_VAL(ipc_ns, 6, mqueue_count),
+	   S_VAL(ipc_ns, 7, mqueue_position));
 
 struct ipc_ns *ipc_ns_new(struct user_ns *owner)
 {
@@ -28,6 +29,7 @@ struct ipc_ns *ipc_ns_new(struct user_ns *owner)
 	ns->ns_ino = ns_ino_next();
 	mutex_init(&ns->mu, LOCK_IPC);
 	list_init(&ns->mqueues);
+	ns->mqueue_position = 3; /* past . and .. */
 	for (int k = 0; k < IPC_KINDS; k++)
 		ns->table[k].limit = limits[k];
 	return ns;

@@ -49,6 +49,7 @@ struct ipc_ns {
 	uint64_t shm_pages;
 	struct list_node mqueues; /* mqueue.node with a name */
 	unsigned mqueue_count;
+	int64_t mqueue_position; /* of the next queue in the mqueue file system */
 };
 
 void ipc_object_init(struct ipc_object *o, enum ipc_kind kind, void (*free)(struct ipc_object *o));

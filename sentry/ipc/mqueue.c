@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "sentry/ipc/ipc_priv.h"
+#include "sentry/ipc/mqueue_priv.h"
 #include "sentry/kernel/block.h"
 #include "sentry/kernel/fdtable.h"
 #include "sentry/net/netlink/netlink.h"
@@ -38,7 +39,9 @@ struct mqueue {
 	struct refcount refs;	/* the name's, and one per open file */
 	struct list_node node;	/* ns->mu: in ns->mqueues while it has a name */
 	char *name;		/* const; owned */
-	kuid_t uid;
+	uint64_t ino;		/* const; in the mqueue file system */
+	int64_t position;	/* const; there, too: rises in order of creation */
+	kuid_t uid;		/* to mode: ns->mu */
 	kgid_t gid;
 	uint32_t mode;
 	long max_messages, max_size; /* const */
@@ -62,10 +65,11 @@ STATE_DESC(mqueue, S_NOSAVE(mqueue, refs, "recounted"), S_NOSAVE(mqueue, node, "
 	   S_NOSAVE(mqueue, count, "recounted"), S_NOSAVE(mqueue, bytes, "recounted"),
 	   S_REF(mqueue, 8, notify, thread_group), S_VAL(mqueue, 9, notify_signo),
 	   S_VAL(mqueue, 10, notify_value), S_REF(mqueue, 11, notify_socket, file),
-	   S_VAL(mqueue, 12, notify_cookie), S_NOSAVE(mqueue, receivers, "waiting calls start again"),
+	   S_VAL(mqueue, 12, notify_cookie), S_VAL(mqueue, 13, ino), S_VAL(mqueue, 14, position),
+	   S_NOSAVE(mqueue, receivers, "waiting calls start again"),
 	   S_NOSAVE(mqueue, waitq, "waiters register again"));
 
-static void mqueue_put(struct mqueue *q)
+void mqueue_put(struct mqueue *q)
 {
 	struct mq_msg *m;
 
@@ -153,15 +157,19 @@ static int64_t mq_read(struct file *f, struct uio *u, int64_t *pos)
 {
 	struct mqueue *q = queue_of(f);
 	char text[96];
+	int64_t ret;
 	int n;
 
 	mutex_lock(&q->mu);
 	n = snprintf(text, sizeof(text), "QSIZE:%-10llu NOTIFY:%-5d SIGNO:%-5d NOTIFY_PID:%-6d\n",
 		     (unsigned long long)q->bytes, 0, q->notify ? q->notify_signo : 0, 0);
 	mutex_unlock(&q->mu);
-	if (pos && *pos >= n)
+	if (*pos >= n)
 		return 0;
-	return uio_write(u, text, MIN((size_t)n, u->resid));
+	ret = uio_write(u, text + *pos, MIN((size_t)(n - *pos), u->resid));
+	if (ret > 0)
+		*pos += ret;
+	return ret;
 }
 
 static uint32_t mq_poll(struct file *f, uint32_t events UNUSED)
@@ -182,7 +190,6 @@ static const struct file_ops mq_file_ops = {
 	.release = mq_release,
 	.flush = mq_flush,
 	.read = mq_read,
-	.stream = true,
 	.poll = mq_poll,
 	.waitq = mq_waitq,
 };
@@ -245,6 +252,8 @@ static int queue_new_locked(struct ipc_ns *ns, const char *name, uint32_t mode, 
 	q->mode = mode;
 	q->max_messages = a->mq_maxmsg;
 	q->max_size = a->mq_msgsize;
+	q->ino = ino_next();
+	q->position = ns->mqueue_position++;
 	list_add_tail(&ns->mqueues, &q->node);
 	ns->mqueue_count++;
 	*ret = q;
@@ -318,6 +327,86 @@ int64_t sys_mq_open(struct task *t, uaddr_t u_name, uint32_t oflag, uint32_t mod
 	ret = task_fd_install(t, f, true); /* message queue descriptors are close-on-exec by definition */
 	file_put(f);
 	return ret;
+}
+
+struct mqueue *mqueue_find(struct ipc_ns *ns, const char *name)
+{
+	struct mqueue *q;
+
+	GUARD(mutex, &ns->mu);
+	q = find_locked(ns, name);
+	if (q)
+		refcount_get(&q->refs);
+	return q;
+}
+
+void mqueue_facts(struct ipc_ns *ns, struct mqueue *q, struct mqueue_facts *ret)
+{
+	GUARD(mutex, &ns->mu);
+	*ret = (struct mqueue_facts){ .ino = q->ino, .mode = q->mode, .uid = q->uid, .gid = q->gid };
+}
+
+void mqueue_set_owner(struct ipc_ns *ns, struct mqueue *q, kuid_t uid, kgid_t gid, uint32_t mode)
+{
+	GUARD(mutex, &ns->mu);
+	q->uid = uid;
+	q->gid = gid;
+	q->mode = mode;
+}
+
+int mqueue_create(struct ipc_ns *ns, const char *name, uint32_t mode, struct mqueue **ret)
+{
+	const struct mq_attr a = { .mq_maxmsg = MQ_MESSAGES_DEFAULT, .mq_msgsize = MQ_SIZE_DEFAULT };
+	struct mqueue *q;
+	int err;
+
+	GUARD(mutex, &ns->mu);
+	if (find_locked(ns, name))
+		return -EEXIST;
+	err = queue_new_locked(ns, name, mode, &a, &q);
+	if (err < 0)
+		return err;
+	refcount_get(&q->refs);
+	*ret = q;
+	return 0;
+}
+
+int mqueue_remove(struct ipc_ns *ns, const char *name)
+{
+	struct mqueue *q;
+
+	mutex_lock(&ns->mu);
+	q = find_locked(ns, name);
+	if (q) {
+		list_del(&q->node);
+		ns->mqueue_count--;
+	}
+	mutex_unlock(&ns->mu);
+	mqueue_put(q);
+	return q ? 0 : -ENOENT;
+}
+
+int64_t mqueue_next(struct ipc_ns *ns, int64_t pos, char name[NAME_MAX_GUEST + 1], uint64_t *ret_ino)
+{
+	struct mqueue *q;
+
+	GUARD(mutex, &ns->mu);
+	list_for_each(q, &ns->mqueues, node) {
+		if (q->position < pos)
+			continue;
+		snprintf(name, NAME_MAX_GUEST + 1, "%s", q->name);
+		*ret_ino = q->ino;
+		return q->position;
+	}
+	return 0;
+}
+
+int mqueue_open_file(struct mqueue *q, struct file *f)
+{
+	refcount_get(&q->refs);
+	f->ops = &mq_file_ops;
+	f->data = q;
+	return 0;
 }
 
 int64_t sys_mq_unlink(struct task *t, uaddr_t u_name)

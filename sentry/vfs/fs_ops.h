@@ -22,6 +22,7 @@ struct superblock {
 	struct inode *root;	   /* reference; set by the file system before the first mount */
 	struct dentry *root_dentry; /* made by the VFS at the first mount; reference */
 	char *options;		   /* extra text for /proc/mounts, owned, may be NULL */
+	char *root_name;	   /* what mountinfo shows for the root directory, owned; NULL: "/" */
 	void *data;		   /* the file system's own */
 };
 

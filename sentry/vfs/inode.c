@@ -284,6 +284,7 @@ void superblock_put(struct superblock *sb)
 		sb->ops->free(sb);
 	user_ns_put(sb->user_ns);
 	free(sb->options);
+	free(sb->root_name);
 	free(sb);
 }
 

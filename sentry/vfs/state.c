@@ -8,7 +8,8 @@ STATE_DESC(superblock, S_NOSAVE(superblock, refs, "recounted"), S_NOSAVE(superbl
 	   S_BYTES(superblock, 1, fstype), S_VAL(superblock, 2, dev), S_VAL(superblock, 3, magic),
 	   S_VAL(superblock, 4, readonly), S_VAL(superblock, 5, no_dcache), S_REF(superblock, 6, user_ns, user_ns),
 	   S_REF(superblock, 7, root, inode), S_REF(superblock, 8, root_dentry, dentry),
-	   S_BYTES(superblock, 9, options), S_NOSAVE(superblock, data, "by the file system's own descriptor"));
+	   S_BYTES(superblock, 9, options), S_BYTES(superblock, 10, root_name),
+	   S_NOSAVE(superblock, data, "by the file system's own descriptor"));
 
 STATE_DESC(inode, S_NOSAVE(inode, refs, "recounted"), S_NOSAVE(inode, ops, "by name"),
 	   S_NOSAVE(inode, fops, "by name"), S_WEAK(inode, 1, sb, superblock), S_VAL(inode, 2, ino),

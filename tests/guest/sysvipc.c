@@ -2,7 +2,9 @@
 #include "tests/lib/guest.h"
 
 #include <mqueue.h>
+#include <sched.h>
 #include <sys/ipc.h>
+#include <sys/mount.h>
 #include <sys/msg.h>
 #include <sys/sem.h>
 #include <sys/shm.h>
@@ -204,4 +206,42 @@ TEST(posix_queue)
 	CHECK_EQ(mq_receive(queue, buf, 32, &priority), 4);
 	ERR(mq_receive(queue, buf, 32, &priority), EAGAIN);
 	OK(mq_unlink("/tests-queue"));
+}
+
+TEST(queues_are_files)
+{
+	struct mq_attr attr = { .mq_maxmsg = 4, .mq_msgsize = 32 };
+	struct stat st;
+	char text[128];
+	mqd_t queue;
+	int fd;
+
+	OK(unshare(CLONE_NEWNS));
+	OK(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL));
+	OK(mkdir("m", 0755));
+	OK(mount("mqueue", "m", "mqueue", 0, NULL));
+	queue = mq_open("/tests-file", O_RDWR | O_CREAT, 0640, &attr);
+	CHECK(queue >= 0);
+	OK(stat("m/tests-file", &st));
+	CHECK_EQ(st.st_mode, S_IFREG | 0640);
+	CHECK_EQ(st.st_size, 80);
+	OK(mq_send(queue, "12345", 5, 1));
+	fd = open("m/tests-file", O_RDONLY);
+	CHECK(read(fd, text, sizeof(text) - 1) > 50);
+	CHECK(strncmp(text, "QSIZE:5 ", 8) == 0);
+	CHECK_EQ(read(fd, text, sizeof(text)), 0);
+	CHECK_EQ(mq_receive(fd, text, 32, NULL), 5); /* a descriptor like mq_open's */
+	OK(close(fd));
+	OK(chmod("m/tests-file", 0600));
+	fd = open("m/by-file", O_RDWR | O_CREAT | O_EXCL, 0600);
+	OK(close(fd));
+	fd = mq_open("/by-file", O_RDONLY);
+	OK(mq_close(fd));
+	OK(unlink("m/by-file"));
+	ERR(mq_open("/by-file", O_RDONLY), ENOENT);
+	OK(mq_unlink("/tests-file"));
+	ERR(stat("m/tests-file", &st), ENOENT);
+	ERR(mkdir("m/dir", 0755), EPERM);
+	CHECK(strstr(read_file("/proc/self/mounts"), " mqueue rw") != NULL);
+	OK(umount("m"));
 }

@@ -512,7 +512,10 @@ static int mount_line(struct mount *m, void *arg)
 		strcpy(inside, "/");
 	seq_printf(a->q, "%d %d %u:%u ", m->id, m->parent ? m->parent->id : m->id, major(m->sb->dev),
 		   minor(m->sb->dev));
-	seq_escape(a->q, inside, " \t\n#");
+	if (m->sb->root_name)
+		seq_escape(a->q, m->sb->root_name, " \t\n#");
+	if (!m->sb->root_name || inside[1])
+		seq_escape(a->q, inside, " \t\n#");
 	seq_putc(a->q, ' ');
 	seq_escape(a->q, text, " \t\n#");
 	seq_putc(a->q, ' ');

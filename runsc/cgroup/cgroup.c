@@ -21,6 +21,8 @@ void cgroup_fini(struct cgroup *cg)
 		free(cg->v[i].controllers);
 	}
 	free(cg->v);
+	free(cg->unit);
+	free(cg->slice);
 	*cg = (struct cgroup){ 0 };
 }
 
@@ -72,6 +74,48 @@ static void plan_hierarchy(const struct hierarchy *h, const char *path, struct c
 	}
 }
 
+/* The directory path, from the top of every hierarchy. */
+static void plan_from_top(const char *path, struct cgroup *ret)
+{
+	struct hierarchies list;
+
+	hierarchies_find(&list);
+	for (size_t i = 0; i < list.count; i++)
+		plan_hierarchy(&list.v[i], path, ret);
+	hierarchies_fini(&list);
+}
+
+int cgroup_plan_scope(const char *path, const char *id, bool user, struct cgroup *ret, struct error *err)
+{
+	AUTO(mem_free) char *prefix = NULL;
+	AUTO(mem_free) char *dir = NULL;
+	AUTO(mem_free) char *full = NULL;
+
+	*ret = (struct cgroup){ 0 };
+	/* as sd_booted(3) finds out */
+	if (access("/run/systemd/system", F_OK) < 0)
+		return error_set(err, "systemd cgroup flag passed, but systemd support for managing cgroups is not "
+				      "available: systemd does not run here (there is no /run/systemd/system)");
+	if (scope_names(path, id, user, ret, &dir, err) || (user && systemd_user_prefix(&prefix, err)))
+		return -1;
+	full = xasprintf("%s%s", prefix ? prefix : "", dir);
+	plan_from_top(full, ret);
+	return 0;
+}
+
+int cgroup_start_scope(struct cgroup *cg, const char *id, const pid_t *pids, size_t count,
+		       const struct oci_resources *resources, struct error *err)
+{
+	if (systemd_start(cg, id, pids, count, resources, err) || cgroup_make(cg, resources, cg->user, err))
+		return -1;
+	/* into the hierarchies that systemd does not use */
+	for (size_t i = 0; i < count; i++) {
+		if (cgroup_join(cg, pids[i], err))
+			return -1;
+	}
+	return 0;
+}
+
 int cgroup_plan(const char *path, const char *id, struct cgroup *ret, struct error *err)
 {
 	struct hierarchies list;
@@ -116,8 +160,7 @@ const struct cgroup_dir *cgroup_find(const struct cgroup *cg, const char *contro
 	return unified;
 }
 
-/* The directory of version 2; *ret_alone: there is none of version 1 with a controller beside it. */
-static const struct cgroup_dir *find_unified(const struct cgroup *cg, bool *ret_alone)
+const struct cgroup_dir *cgroup_unified(const struct cgroup *cg, bool *ret_alone)
 {
 	const struct cgroup_dir *unified = NULL;
 
@@ -211,7 +254,7 @@ static int list_writes(const struct cgroup *cg, const struct oci_resources *reso
 
 	if (writes_v1(resources, devices, v1, err))
 		return -1;
-	if (!find_unified(cg, &alone))
+	if (!cgroup_unified(cg, &alone))
 		return resources->unified.count ? error_set(err, "cannot use unified on cgroup v1") : 0;
 	/* the two versions count swap differently */
 	if (memory->controllers)
@@ -295,7 +338,7 @@ static const struct cgroup_dir *dir_of_row(const struct cgroup *cg, const struct
 	bool alone;
 
 	if (row->unified)
-		return find_unified(cg, &alone);
+		return cgroup_unified(cg, &alone);
 	return dir && !dir->controllers == !v1 ? dir : NULL;
 }
 
@@ -331,7 +374,7 @@ static int check_missing(const struct cgroup *cg, const struct cgroup_writes *v1
 {
 	static const char *const only_v1[] = { "net_cls", "net_prio", "devices" };
 	bool alone;
-	const struct cgroup_dir *unified = find_unified(cg, &alone);
+	const struct cgroup_dir *unified = cgroup_unified(cg, &alone);
 
 	/* version 2 has no such limits, and runc says nothing */
 	if (unified && alone)
@@ -386,6 +429,8 @@ int cgroup_apply(const struct cgroup *cg, const struct oci_resources *resources,
 	if (!cg->count)
 		return 0;
 	ret = list_writes(cg, resources, devices, &v1, &v2, err);
+	if (!ret && cg->unit)
+		ret = systemd_update(cg, resources, err);
 	if (!ret)
 		ret = check_usage(cg, resources, err);
 	if (!ret)
@@ -459,7 +504,7 @@ static int make_dirs_of(struct cgroup *cg, const char *wanted, bool optional, st
 		}
 		if (ret)
 			return error_errno(err, -ret, "cannot make the cgroup %s", dir->path);
-		if (dir->leaf && !dir->made && check_empty(dir, err))
+		if (dir->leaf && !dir->made && !cg->unit && check_empty(dir, err))
 			return -1;
 		if (dir->made && dir->controllers && controllers_have(dir->controllers, "cpuset"))
 			inherit_cpuset(dir->path);
@@ -480,7 +525,7 @@ int cgroup_make(struct cgroup *cg, const struct oci_resources *resources, bool o
 		return 0;
 	ret = list_writes(cg, resources, true, &v1, &v2, err);
 	/* beside version 1, version 2 is asked for no more than the limits need */
-	find_unified(cg, &alone);
+	cgroup_unified(cg, &alone);
 	if (!alone)
 		wanted = controllers_of_writes(cg, &v2);
 	if (!ret)
@@ -571,14 +616,26 @@ json_t *cgroup_json(const struct cgroup *cg)
 		json_array_append_new(array, json_pack("{s:s, s:s?, s:b, s:b}", "path", dir->path, "controllers",
 						       dir->controllers, "leaf", dir->leaf, "made", dir->made));
 	}
-	return array;
+	return json_pack("{s:o, s:s?, s:s?, s:b}", "directories", array, "unit", cg->unit, "slice", cg->slice, "user",
+			 cg->user);
+}
+
+static char *text_or_null(const json_t *json, const char *key)
+{
+	const char *text = json_string_value(json_object_get(json, key));
+
+	return text ? xstrdup(text) : NULL;
 }
 
 void cgroup_of_json(const json_t *json, struct cgroup *ret)
 {
-	*ret = (struct cgroup){ 0 };
-	for (size_t i = 0; i < json_array_size(json); i++) {
-		const json_t *row = json_array_get(json, i);
+	const json_t *array = json_object_get(json, "directories");
+
+	*ret = (struct cgroup){ .unit = text_or_null(json, "unit"),
+				.slice = text_or_null(json, "slice"),
+				.user = json_is_true(json_object_get(json, "user")) };
+	for (size_t i = 0; i < json_array_size(array); i++) {
+		const json_t *row = json_array_get(array, i);
 		const char *path = json_string_value(json_object_get(row, "path"));
 
 		if (path && *path == '/')

@@ -31,6 +31,8 @@ struct cgroup_dir {
 struct cgroup {
 	struct cgroup_dir *v;
 	size_t count;
+	char *unit, *slice; /* of systemd; NULL: made by the file system alone */
+	bool user;	    /* the user's systemd, not the system's */
 };
 
 /*
@@ -41,6 +43,14 @@ struct cgroup {
  * caller can note them down before.
  */
 int cgroup_plan(const char *path, const char *id, struct cgroup *ret, struct error *err);
+/*
+ * The same for a scope of systemd, with path slice:prefix:name (or none: runsc-ID in system.slice). The scope is made with its first
+ * processes by cgroup_start_scope, in place of cgroup_make and cgroup_entry_open.
+ */
+int cgroup_plan_scope(const char *path, const char *id, bool user, struct cgroup *ret, struct error *err);
+/* Has systemd make the scope with these processes in it, and applies resources. May take half a minute. */
+int cgroup_start_scope(struct cgroup *cg, const char *id, const pid_t *pids, size_t count,
+		       const struct oci_resources *resources, struct error *err);
 /*
  * Makes what was planned and applies resources. Hierarchies in which nothing may be made drop out of cg when optional is
  * set. A directory that was there must hold no process.

@@ -83,6 +83,8 @@ int cgroup_remove(const struct cgroup *cg, struct error *err)
 	int64_t end = now_ms() + REMOVE_MS;
 	const char *left = NULL;
 
+	if (cg->unit)
+		systemd_stop(cg);
 	for (size_t i = 0; i < cg->count; i++) {
 		if (cg->v[i].leaf && is_busy(cg->v[i].path) && cg->v[i].made) {
 			busy[i] = true;

@@ -1,6 +1,7 @@
 /* Making, joining and limiting a cgroup by the file system. */
 #include "runsc/cgroup/cgroup.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -12,6 +13,7 @@
 #include "runsc/cgroup/cgroup_priv.h"
 
 #define MAKE_TRIES 5
+#define SCOPE_MAX_PIDS 64 /* of a sandbox that starts */
 #define PROCS_MAX (1u << 20)
 
 void cgroup_fini(struct cgroup *cg)
@@ -85,6 +87,42 @@ static void plan_from_top(const char *path, struct cgroup *ret)
 	hierarchies_fini(&list);
 }
 
+/* Processes with all that descend from them. */
+struct family {
+	pid_t v[SCOPE_MAX_PIDS];
+	size_t count;
+};
+
+/* Adds pid, if it is not there, and what descends from it. */
+static void family_add(struct family *family, pid_t pid)
+{
+	AUTO(mem_free) char *path = xasprintf("/proc/%d/task", (int)pid);
+	const struct dirent *entry;
+	bool known = false;
+	DIR *tasks;
+
+	for (size_t i = 0; i < family->count; i++)
+		known |= family->v[i] == pid;
+	if (!known && family->count == ARRAY_COUNT(family->v))
+		return;
+	if (!known)
+		family->v[family->count++] = pid;
+	tasks = opendir(path);
+	while (tasks && (entry = readdir(tasks))) {
+		AUTO(mem_free) char *file = xasprintf("%s/%s/children", path, entry->d_name);
+		AUTO(mem_free) char *text = read_file_at(AT_FDCWD, file, 65536, NULL);
+		char *save = NULL;
+
+		for (char *word = text ? strtok_r(text, " \n", &save) : NULL; word;
+		     word = strtok_r(NULL, " \n", &save)) {
+			if (atoi(word) > 0)
+				family_add(family, atoi(word));
+		}
+	}
+	if (tasks)
+		closedir(tasks);
+}
+
 int cgroup_plan_scope(const char *path, const char *id, bool user, struct cgroup *ret, struct error *err)
 {
 	AUTO(mem_free) char *prefix = NULL;
@@ -106,14 +144,32 @@ int cgroup_plan_scope(const char *path, const char *id, bool user, struct cgroup
 int cgroup_start_scope(struct cgroup *cg, const char *id, const pid_t *pids, size_t count,
 		       const struct oci_resources *resources, struct error *err)
 {
-	if (systemd_start(cg, id, pids, count, resources, err) || cgroup_make(cg, resources, cg->user, err))
-		return -1;
-	/* into the hierarchies that systemd does not use */
-	for (size_t i = 0; i < count; i++) {
-		if (cgroup_join(cg, pids[i], err))
-			return -1;
+	struct family family = { 0 };
+	size_t joined = 0;
+	int ret;
+
+	for (size_t i = 0; i < count; i++)
+		family_add(&family, pids[i]);
+	ret = systemd_start(cg, id, family.v, family.count, resources, err);
+	if (!ret)
+		ret = cgroup_make(cg, resources, cg->user, err);
+	/*
+	 * Into the hierarchies that systemd does not use; and what was born meanwhile, which its parent's move did not take
+	 * along. Children of a process that has moved are born inside, so that this ends.
+	 */
+	while (!ret && joined < family.count) {
+		struct error gone;
+
+		if (joined < count)
+			ret = cgroup_join(cg, family.v[joined], err);
+		else if (cgroup_join(cg, family.v[joined], &gone))
+			log_debug("%s", gone.text);
+		if (++joined < family.count)
+			continue;
+		for (size_t i = 0; i < count; i++)
+			family_add(&family, pids[i]);
 	}
-	return 0;
+	return ret;
 }
 
 int cgroup_plan(const char *path, const char *id, struct cgroup *ret, struct error *err)

@@ -300,10 +300,11 @@ static int append_limits(sd_bus_message *m, const struct oci_resources *r, bool 
 
 static int append_pids(sd_bus_message *m, const pid_t *pids, size_t count)
 {
-	uint32_t numbers[8];
+	AUTO(mem_free) char *bytes = xcalloc(count, sizeof(uint32_t));
+	uint32_t *numbers = (uint32_t *)(void *)bytes;
 	int ret;
 
-	for (size_t i = 0; i < count && i < ARRAY_COUNT(numbers); i++)
+	for (size_t i = 0; i < count; i++)
 		numbers[i] = (uint32_t)pids[i];
 	ret = bus_api.message_open_container(m, 'r', "sv");
 	if (ret >= 0)

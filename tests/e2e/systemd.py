@@ -1,5 +1,6 @@
 """--systemd-cgroup against a private bus on which fake_systemd stands for systemd."""
 import contextlib
+import json
 import os
 import shutil
 import subprocess
@@ -76,6 +77,15 @@ def has_property(calls, name, *words):
     return at >= 0 and all(word in calls[at:at + 400] for word in words)
 
 
+def descendants(pids):
+    found = list(pids)
+    for pid in found:
+        for task in os.listdir("/proc/%d/task" % pid):
+            with open("/proc/%d/task/%s/children" % (pid, task)) as f:
+                found += map(int, f.read().split())
+    return found
+
+
 @case()
 def scope_from_start_to_end(env, root):
     with systemd(env) as s:
@@ -90,6 +100,13 @@ def scope_from_start_to_end(env, root):
         dirs = directories(pid)
         for path in dirs.values():
             assert path.endswith("/%s/pre-%s.scope" % (slice_name, name)), path
+        # Every process of the sandbox, also what was born before systemd had moved its parent.
+        with open("%s/%s/state.json" % (env.state, cid)) as f:
+            state = json.load(f)
+        family = descendants([state["sentry"]["pid"], state["gofer"]["pid"]])
+        assert len(family) > 2, family
+        for process in family:
+            assert directories(process) == dirs, (process, directories(process))
         assert value(dirs, "memory", "memory.limit_in_bytes", "memory.max") == str(host_memory(128 * MIB))
         assert value(dirs, "pids", "pids.max", "pids.max") == "94"
         calls = s.calls()

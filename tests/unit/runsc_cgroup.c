@@ -193,7 +193,8 @@ TEST(hierarchies_of_mountinfo)
 
 TEST(state_keeps_directories)
 {
-	json_t *json = json_loads("{\"unit\":\"a.scope\",\"directories\":[{\"path\":\"/x/y\",\"controllers\":\"cpu,cpuacct\",\"leaf\":true,\"made\":true},"
+	json_t *json = json_loads("{\"unit\":\"a.scope\",\"directories\":["
+				  "{\"path\":\"/x/y\",\"controllers\":\"cpu,cpuacct\",\"leaf\":true,\"made\":true},"
 				  "{\"path\":\"/u/y\",\"controllers\":null,\"leaf\":true,\"made\":false},"
 				  "{\"path\":\"relative\"}, 7]}",
 				  0, NULL);

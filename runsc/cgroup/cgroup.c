@@ -1,19 +1,18 @@
 /* Making, joining and limiting a cgroup by the file system. */
 #include "runsc/cgroup/cgroup.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 
 #include "platform/base/log.h"
 #include "runsc/cgroup/cgroup_priv.h"
 
 #define MAKE_TRIES 5
-#define SCOPE_MAX_PIDS 64 /* of a sandbox that starts */
 #define PROCS_MAX (1u << 20)
 
 void cgroup_fini(struct cgroup *cg)
@@ -28,15 +27,14 @@ void cgroup_fini(struct cgroup *cg)
 	*cg = (struct cgroup){ 0 };
 }
 
-static struct cgroup_dir *add_dir(struct cgroup *cg, const char *path, const char *controllers, bool leaf)
+static struct cgroup_dir *add_dir(struct cgroup *cg, const char *path, const char *controllers)
 {
 	struct cgroup_dir *dir;
 
 	cg->v = xrealloc(cg->v, cg->count + 1, sizeof(*cg->v));
 	dir = &cg->v[cg->count++];
 	*dir = (struct cgroup_dir){ .path = xstrdup(path),
-				    .controllers = controllers ? xstrdup(controllers) : NULL,
-				    .leaf = leaf };
+				    .controllers = controllers ? xstrdup(controllers) : NULL };
 	return dir;
 }
 
@@ -56,28 +54,14 @@ static char *clean_path(const char *path)
 	return out;
 }
 
-/* Adds mount/path and those of its parents that are missing. */
 static void plan_hierarchy(const struct hierarchy *h, const char *path, struct cgroup *cg)
 {
-	AUTO(mem_free) char *dir = xasprintf("%s%s", h->mount, path);
-	size_t mount_len = strlen(h->mount);
-	bool missing = false;
+	AUTO(mem_free) char *full = xasprintf("%s%s", h->mount, path);
 
-	for (char *slash = dir + mount_len; *slash;) {
-		char was;
-
-		slash += 1 + strcspn(slash + 1, "/");
-		was = *slash;
-		*slash = 0;
-		missing = missing || access(dir, F_OK) < 0;
-		if (missing || !was)
-			add_dir(cg, dir, h->controllers, !was)->made = missing;
-		*slash = was;
-	}
+	add_dir(cg, full, h->controllers)->made = access(full, F_OK) < 0;
 }
 
-/* The directory path, from the top of every hierarchy. */
-static void plan_from_top(const char *path, struct cgroup *ret)
+void cgroup_plan_from_top(const char *path, struct cgroup *ret)
 {
 	struct hierarchies list;
 
@@ -85,91 +69,6 @@ static void plan_from_top(const char *path, struct cgroup *ret)
 	for (size_t i = 0; i < list.count; i++)
 		plan_hierarchy(&list.v[i], path, ret);
 	hierarchies_fini(&list);
-}
-
-/* Processes with all that descend from them. */
-struct family {
-	pid_t v[SCOPE_MAX_PIDS];
-	size_t count;
-};
-
-/* Adds pid, if it is not there, and what descends from it. */
-static void family_add(struct family *family, pid_t pid)
-{
-	AUTO(mem_free) char *path = xasprintf("/proc/%d/task", (int)pid);
-	const struct dirent *entry;
-	bool known = false;
-	DIR *tasks;
-
-	for (size_t i = 0; i < family->count; i++)
-		known |= family->v[i] == pid;
-	if (!known && family->count == ARRAY_COUNT(family->v))
-		return;
-	if (!known)
-		family->v[family->count++] = pid;
-	tasks = opendir(path);
-	while (tasks && (entry = readdir(tasks))) {
-		AUTO(mem_free) char *file = xasprintf("%s/%s/children", path, entry->d_name);
-		AUTO(mem_free) char *text = read_file_at(AT_FDCWD, file, 65536, NULL);
-		char *save = NULL;
-
-		for (char *word = text ? strtok_r(text, " \n", &save) : NULL; word;
-		     word = strtok_r(NULL, " \n", &save)) {
-			if (atoi(word) > 0)
-				family_add(family, atoi(word));
-		}
-	}
-	if (tasks)
-		closedir(tasks);
-}
-
-int cgroup_plan_scope(const char *path, const char *id, bool user, struct cgroup *ret, struct error *err)
-{
-	AUTO(mem_free) char *prefix = NULL;
-	AUTO(mem_free) char *dir = NULL;
-	AUTO(mem_free) char *full = NULL;
-
-	*ret = (struct cgroup){ 0 };
-	/* as sd_booted(3) finds out */
-	if (access("/run/systemd/system", F_OK) < 0)
-		return error_set(err, "systemd cgroup flag passed, but systemd support for managing cgroups is not "
-				      "available: systemd does not run here (there is no /run/systemd/system)");
-	if (scope_names(path, id, user, ret, &dir, err) || (user && systemd_user_prefix(&prefix, err)))
-		return -1;
-	full = xasprintf("%s%s", prefix ? prefix : "", dir);
-	plan_from_top(full, ret);
-	return 0;
-}
-
-int cgroup_start_scope(struct cgroup *cg, const char *id, const pid_t *pids, size_t count,
-		       const struct oci_resources *resources, struct error *err)
-{
-	struct family family = { 0 };
-	size_t joined = 0;
-	int ret;
-
-	for (size_t i = 0; i < count; i++)
-		family_add(&family, pids[i]);
-	ret = systemd_start(cg, id, family.v, family.count, resources, err);
-	if (!ret)
-		ret = cgroup_make(cg, resources, cg->user, err);
-	/*
-	 * Into the hierarchies that systemd does not use; and what was born meanwhile, which its parent's move did not take
-	 * along. Children of a process that has moved are born inside, so that this ends.
-	 */
-	while (!ret && joined < family.count) {
-		struct error gone;
-
-		if (joined < count)
-			ret = cgroup_join(cg, family.v[joined], err);
-		else if (cgroup_join(cg, family.v[joined], &gone))
-			log_debug("%s", gone.text);
-		if (++joined < family.count)
-			continue;
-		for (size_t i = 0; i < count; i++)
-			family_add(&family, pids[i]);
-	}
-	return ret;
 }
 
 int cgroup_plan(const char *path, const char *id, struct cgroup *ret, struct error *err)
@@ -206,8 +105,6 @@ const struct cgroup_dir *cgroup_find(const struct cgroup *cg, const char *contro
 	for (size_t i = 0; i < cg->count; i++) {
 		const struct cgroup_dir *dir = &cg->v[i];
 
-		if (!dir->leaf)
-			continue;
 		if (!dir->controllers)
 			unified = dir;
 		else if (controllers_have(dir->controllers, controller))
@@ -222,7 +119,7 @@ const struct cgroup_dir *cgroup_unified(const struct cgroup *cg, bool *ret_alone
 
 	*ret_alone = true;
 	for (size_t i = 0; i < cg->count; i++) {
-		if (cg->v[i].leaf && !cg->v[i].controllers)
+		if (!cg->v[i].controllers)
 			unified = &cg->v[i];
 		if (cg->v[i].controllers && strncmp(cg->v[i].controllers, "name=", 5) != 0)
 			*ret_alone = false;
@@ -495,25 +392,45 @@ int cgroup_apply(const struct cgroup *cg, const struct oci_resources *resources,
 	return ret;
 }
 
-/* mkdir; a parent that another container's delete took away meanwhile is made again. */
-static int make_dir(struct cgroup_dir *dir)
+/* mkdir, and what a new directory of version 1 needs to take processes. */
+static int make_dir(const char *path, const char *controllers)
 {
-	for (int i = 0; i < MAKE_TRIES; i++) {
-		AUTO(mem_free) char *parent = NULL;
+	if (mkdir(path, 0755) < 0)
+		return -errno;
+	if (controllers && controllers_have(controllers, "cpuset"))
+		inherit_cpuset(path);
+	return 0;
+}
 
-		if (!mkdir(dir->path, 0755)) {
-			dir->made = true;
-			return 0;
-		}
-		if (errno != ENOENT) {
-			dir->made = false;
-			return errno == EEXIST ? 0 : -errno;
-		}
-		parent = xstrdup(dir->path);
-		*strrchr(parent, '/') = 0;
-		make_dirs(parent, 0755);
+/* Makes the parents of path that are missing, marked as ours. */
+static void make_parents(const char *path, const char *controllers)
+{
+	AUTO(mem_free) char *parent = xstrdup(path);
+
+	*strrchr(parent, '/') = 0;
+	if (!*parent || !access(parent, F_OK))
+		return;
+	make_parents(parent, controllers);
+	if (!make_dir(parent, controllers))
+		setxattr(parent, CGROUP_MADE_ATTRIBUTE, "1", 1, 0);
+}
+
+static int make_leaf(struct cgroup_dir *dir, const char *wanted)
+{
+	AUTO(mem_free) char *parent = xstrdup(dir->path);
+	int ret = -ENOENT;
+
+	*strrchr(parent, '/') = 0;
+	/* a parent that another container's delete took away meanwhile is made again */
+	for (int i = 0; i < MAKE_TRIES && ret == -ENOENT; i++) {
+		if (i)
+			make_parents(dir->path, dir->controllers);
+		if (!dir->controllers && (!wanted || *wanted))
+			enable_controllers(parent, wanted);
+		ret = make_dir(dir->path, dir->controllers);
 	}
-	return -ENOENT;
+	dir->made = !ret;
+	return ret == -EEXIST ? 0 : ret;
 }
 
 /* Somebody else's processes would be under the container's limits, and be killed with it. */
@@ -544,15 +461,8 @@ static int make_dirs_of(struct cgroup *cg, const char *wanted, bool optional, st
 {
 	for (size_t i = 0; i < cg->count;) {
 		struct cgroup_dir *dir = &cg->v[i];
-		int ret;
+		int ret = make_leaf(dir, wanted);
 
-		if (!dir->controllers && (!wanted || *wanted)) {
-			AUTO(mem_free) char *parent = xstrdup(dir->path);
-
-			*strrchr(parent, '/') = 0;
-			enable_controllers(parent, wanted);
-		}
-		ret = make_dir(dir);
 		if (ret && optional && may_be_missing(ret)) {
 			log_debug("no cgroup %s: %s", dir->path, strerror(-ret));
 			drop_dir(cg, i);
@@ -560,10 +470,8 @@ static int make_dirs_of(struct cgroup *cg, const char *wanted, bool optional, st
 		}
 		if (ret)
 			return error_errno(err, -ret, "cannot make the cgroup %s", dir->path);
-		if (dir->leaf && !dir->made && !cg->unit && check_empty(dir, err))
+		if (!dir->made && !cg->unit && check_empty(dir, err))
 			return -1;
-		if (dir->made && dir->controllers && controllers_have(dir->controllers, "cpuset"))
-			inherit_cpuset(dir->path);
 		i++;
 	}
 	return 0;
@@ -608,7 +516,7 @@ int cgroup_entry_open(const struct cgroup *cg, struct cgroup_entry *ret, struct 
 	for (size_t i = 0; i < cg->count && !failed; i++) {
 		const struct cgroup_dir *dir = &cg->v[i];
 
-		if (!dir->leaf || entry.count == ARRAY_COUNT(entry.tasks))
+		if (entry.count == ARRAY_COUNT(entry.tasks))
 			continue;
 		if (dir->controllers)
 			failed = open_below(dir, "tasks", O_WRONLY, &entry.tasks[entry.count++], err);
@@ -651,7 +559,7 @@ int cgroup_join(const struct cgroup *cg, pid_t pid, struct error *err)
 	snprintf(text, sizeof(text), "%d", (int)pid);
 	for (size_t i = 0; i < cg->count; i++) {
 		AUTO(mem_free) char *file = xasprintf("%s/cgroup.procs", cg->v[i].path);
-		int ret = cg->v[i].leaf ? write_string_at(AT_FDCWD, file, text) : 0;
+		int ret = write_string_at(AT_FDCWD, file, text);
 
 		if (ret == -ESRCH)
 			return error_set(err, "process %d ended before it could join its cgroup", (int)pid);
@@ -669,8 +577,8 @@ json_t *cgroup_json(const struct cgroup *cg)
 	for (size_t i = 0; i < cg->count; i++) {
 		const struct cgroup_dir *dir = &cg->v[i];
 
-		json_array_append_new(array, json_pack("{s:s, s:s?, s:b, s:b}", "path", dir->path, "controllers",
-						       dir->controllers, "leaf", dir->leaf, "made", dir->made));
+		json_array_append_new(array, json_pack("{s:s, s:s?, s:b}", "path", dir->path, "controllers",
+						       dir->controllers, "made", dir->made));
 	}
 	return json_pack("{s:o, s:s?, s:s?, s:b}", "directories", array, "unit", cg->unit, "slice", cg->slice, "user",
 			 cg->user);
@@ -693,10 +601,9 @@ void cgroup_of_json(const json_t *json, struct cgroup *ret)
 	for (size_t i = 0; i < json_array_size(array); i++) {
 		const json_t *row = json_array_get(array, i);
 		const char *path = json_string_value(json_object_get(row, "path"));
+		const char *controllers = json_string_value(json_object_get(row, "controllers"));
 
 		if (path && *path == '/')
-			add_dir(ret, path, json_string_value(json_object_get(row, "controllers")),
-				json_is_true(json_object_get(row, "leaf")))
-				->made = json_is_true(json_object_get(row, "made"));
+			add_dir(ret, path, controllers)->made = json_is_true(json_object_get(row, "made"));
 	}
 }

@@ -21,6 +21,9 @@ void hierarchies_fini(struct hierarchies *list);
 /* Whether word is one of the comma separated list. */
 bool controllers_have(const char *list, const char *word);
 
+/* The attribute of a parent directory that runsc made, and that goes with the last container in it. */
+#define CGROUP_MADE_ATTRIBUTE "user.runsc.made"
+
 /* One value for one file. Controllers have the names of version 1: "blkio" is io of version 2. */
 struct cgroup_write {
 	const char *controller, *file, *text;
@@ -46,6 +49,8 @@ int64_t limits_host_tasks(int64_t guest);
 /* The name in version 2 of a controller of version 1. */
 const char *controller_v2(const char *controller);
 
+/* Adds the directory path, from the top of every hierarchy. */
+void cgroup_plan_from_top(const char *path, struct cgroup *ret);
 /* The directory of version 2; *ret_alone: there is none of version 1 with a controller beside it. */
 const struct cgroup_dir *cgroup_unified(const struct cgroup *cg, bool *ret_alone);
 

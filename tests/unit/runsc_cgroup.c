@@ -194,8 +194,8 @@ TEST(hierarchies_of_mountinfo)
 TEST(state_keeps_directories)
 {
 	json_t *json = json_loads("{\"unit\":\"a.scope\",\"directories\":["
-				  "{\"path\":\"/x/y\",\"controllers\":\"cpu,cpuacct\",\"leaf\":true,\"made\":true},"
-				  "{\"path\":\"/u/y\",\"controllers\":null,\"leaf\":true,\"made\":false},"
+				  "{\"path\":\"/x/y\",\"controllers\":\"cpu,cpuacct\",\"made\":true},"
+				  "{\"path\":\"/u/y\",\"controllers\":null,\"made\":false},"
 				  "{\"path\":\"relative\"}, 7]}",
 				  0, NULL);
 	struct cgroup cg, again;
@@ -203,7 +203,7 @@ TEST(state_keeps_directories)
 
 	cgroup_of_json(json, &cg);
 	CHECK(!strcmp(cg.unit, "a.scope") && !cg.slice && !cg.user);
-	CHECK(cg.count == 2 && cg.v[0].made && cg.v[0].leaf && !cg.v[1].made && !cg.v[1].controllers);
+	CHECK(cg.count == 2 && cg.v[0].made && !cg.v[1].made && !cg.v[1].controllers);
 	CHECK(cgroup_find(&cg, "cpuacct") == &cg.v[0] && cgroup_find(&cg, "memory") == &cg.v[1]);
 	back = cgroup_json(&cg);
 	cgroup_of_json(back, &again);

@@ -67,7 +67,7 @@ $(BENCH_BIN): $(T)/bench/%: $(T)/obj/bench/%.o
 	$(Q)$(CC) -static -pthread -o $@ $^
 $(E2E_BIN): $(T)/e2e/%: $(T)/obj/e2e/%.o
 	@mkdir -p $(@D)
-	$(Q)$(CC) -static -o $@ $^
+	$(Q)$(CC) -o $@ $^ $(if $(findstring systemd,$@),-lsystemd,-static)
 $(HOSTILE_BIN): $(T)/hostile/%: $(T)/obj/fuzz/%.o
 	@mkdir -p $(@D)
 	$(Q)$(CC) -static -pthread -o $@ $^

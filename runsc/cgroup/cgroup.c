@@ -7,6 +7,7 @@
 #include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 
 #include "platform/base/log.h"
 #include "runsc/cgroup/cgroup_priv.h"
@@ -21,18 +22,19 @@ void cgroup_fini(struct cgroup *cg)
 		free(cg->v[i].controllers);
 	}
 	free(cg->v);
+	free(cg->unit);
+	free(cg->slice);
 	*cg = (struct cgroup){ 0 };
 }
 
-static struct cgroup_dir *add_dir(struct cgroup *cg, const char *path, const char *controllers, bool leaf)
+static struct cgroup_dir *add_dir(struct cgroup *cg, const char *path, const char *controllers)
 {
 	struct cgroup_dir *dir;
 
 	cg->v = xrealloc(cg->v, cg->count + 1, sizeof(*cg->v));
 	dir = &cg->v[cg->count++];
 	*dir = (struct cgroup_dir){ .path = xstrdup(path),
-				    .controllers = controllers ? xstrdup(controllers) : NULL,
-				    .leaf = leaf };
+				    .controllers = controllers ? xstrdup(controllers) : NULL };
 	return dir;
 }
 
@@ -52,24 +54,21 @@ static char *clean_path(const char *path)
 	return out;
 }
 
-/* Adds mount/path and those of its parents that are missing. */
 static void plan_hierarchy(const struct hierarchy *h, const char *path, struct cgroup *cg)
 {
-	AUTO(mem_free) char *dir = xasprintf("%s%s", h->mount, path);
-	size_t mount_len = strlen(h->mount);
-	bool missing = false;
+	AUTO(mem_free) char *full = xasprintf("%s%s", h->mount, path);
 
-	for (char *slash = dir + mount_len; *slash;) {
-		char was;
+	add_dir(cg, full, h->controllers)->made = access(full, F_OK) < 0;
+}
 
-		slash += 1 + strcspn(slash + 1, "/");
-		was = *slash;
-		*slash = 0;
-		missing = missing || access(dir, F_OK) < 0;
-		if (missing || !was)
-			add_dir(cg, dir, h->controllers, !was)->made = missing;
-		*slash = was;
-	}
+void cgroup_plan_from_top(const char *path, struct cgroup *ret)
+{
+	struct hierarchies list;
+
+	hierarchies_find(&list);
+	for (size_t i = 0; i < list.count; i++)
+		plan_hierarchy(&list.v[i], path, ret);
+	hierarchies_fini(&list);
 }
 
 int cgroup_plan(const char *path, const char *id, struct cgroup *ret, struct error *err)
@@ -106,8 +105,6 @@ const struct cgroup_dir *cgroup_find(const struct cgroup *cg, const char *contro
 	for (size_t i = 0; i < cg->count; i++) {
 		const struct cgroup_dir *dir = &cg->v[i];
 
-		if (!dir->leaf)
-			continue;
 		if (!dir->controllers)
 			unified = dir;
 		else if (controllers_have(dir->controllers, controller))
@@ -116,14 +113,13 @@ const struct cgroup_dir *cgroup_find(const struct cgroup *cg, const char *contro
 	return unified;
 }
 
-/* The directory of version 2; *ret_alone: there is none of version 1 with a controller beside it. */
-static const struct cgroup_dir *find_unified(const struct cgroup *cg, bool *ret_alone)
+const struct cgroup_dir *cgroup_unified(const struct cgroup *cg, bool *ret_alone)
 {
 	const struct cgroup_dir *unified = NULL;
 
 	*ret_alone = true;
 	for (size_t i = 0; i < cg->count; i++) {
-		if (cg->v[i].leaf && !cg->v[i].controllers)
+		if (!cg->v[i].controllers)
 			unified = &cg->v[i];
 		if (cg->v[i].controllers && strncmp(cg->v[i].controllers, "name=", 5) != 0)
 			*ret_alone = false;
@@ -211,7 +207,7 @@ static int list_writes(const struct cgroup *cg, const struct oci_resources *reso
 
 	if (writes_v1(resources, devices, v1, err))
 		return -1;
-	if (!find_unified(cg, &alone))
+	if (!cgroup_unified(cg, &alone))
 		return resources->unified.count ? error_set(err, "cannot use unified on cgroup v1") : 0;
 	/* the two versions count swap differently */
 	if (memory->controllers)
@@ -295,7 +291,7 @@ static const struct cgroup_dir *dir_of_row(const struct cgroup *cg, const struct
 	bool alone;
 
 	if (row->unified)
-		return find_unified(cg, &alone);
+		return cgroup_unified(cg, &alone);
 	return dir && !dir->controllers == !v1 ? dir : NULL;
 }
 
@@ -331,7 +327,7 @@ static int check_missing(const struct cgroup *cg, const struct cgroup_writes *v1
 {
 	static const char *const only_v1[] = { "net_cls", "net_prio", "devices" };
 	bool alone;
-	const struct cgroup_dir *unified = find_unified(cg, &alone);
+	const struct cgroup_dir *unified = cgroup_unified(cg, &alone);
 
 	/* version 2 has no such limits, and runc says nothing */
 	if (unified && alone)
@@ -386,6 +382,8 @@ int cgroup_apply(const struct cgroup *cg, const struct oci_resources *resources,
 	if (!cg->count)
 		return 0;
 	ret = list_writes(cg, resources, devices, &v1, &v2, err);
+	if (!ret && cg->unit)
+		ret = systemd_update(cg, resources, err);
 	if (!ret)
 		ret = check_usage(cg, resources, err);
 	if (!ret)
@@ -394,25 +392,45 @@ int cgroup_apply(const struct cgroup *cg, const struct oci_resources *resources,
 	return ret;
 }
 
-/* mkdir; a parent that another container's delete took away meanwhile is made again. */
-static int make_dir(struct cgroup_dir *dir)
+/* mkdir, and what a new directory of version 1 needs to take processes. */
+static int make_dir(const char *path, const char *controllers)
 {
-	for (int i = 0; i < MAKE_TRIES; i++) {
-		AUTO(mem_free) char *parent = NULL;
+	if (mkdir(path, 0755) < 0)
+		return -errno;
+	if (controllers && controllers_have(controllers, "cpuset"))
+		inherit_cpuset(path);
+	return 0;
+}
 
-		if (!mkdir(dir->path, 0755)) {
-			dir->made = true;
-			return 0;
-		}
-		if (errno != ENOENT) {
-			dir->made = false;
-			return errno == EEXIST ? 0 : -errno;
-		}
-		parent = xstrdup(dir->path);
-		*strrchr(parent, '/') = 0;
-		make_dirs(parent, 0755);
+/* Makes the parents of path that are missing, marked as ours. */
+static void make_parents(const char *path, const char *controllers)
+{
+	AUTO(mem_free) char *parent = xstrdup(path);
+
+	*strrchr(parent, '/') = 0;
+	if (!*parent || !access(parent, F_OK))
+		return;
+	make_parents(parent, controllers);
+	if (!make_dir(parent, controllers))
+		setxattr(parent, CGROUP_MADE_ATTRIBUTE, "1", 1, 0);
+}
+
+static int make_leaf(struct cgroup_dir *dir, const char *wanted)
+{
+	AUTO(mem_free) char *parent = xstrdup(dir->path);
+	int ret = -ENOENT;
+
+	*strrchr(parent, '/') = 0;
+	/* a parent that another container's delete took away meanwhile is made again */
+	for (int i = 0; i < MAKE_TRIES && ret == -ENOENT; i++) {
+		if (i)
+			make_parents(dir->path, dir->controllers);
+		if (!dir->controllers && (!wanted || *wanted))
+			enable_controllers(parent, wanted);
+		ret = make_dir(dir->path, dir->controllers);
 	}
-	return -ENOENT;
+	dir->made = !ret;
+	return ret == -EEXIST ? 0 : ret;
 }
 
 /* Somebody else's processes would be under the container's limits, and be killed with it. */
@@ -443,15 +461,8 @@ static int make_dirs_of(struct cgroup *cg, const char *wanted, bool optional, st
 {
 	for (size_t i = 0; i < cg->count;) {
 		struct cgroup_dir *dir = &cg->v[i];
-		int ret;
+		int ret = make_leaf(dir, wanted);
 
-		if (!dir->controllers && (!wanted || *wanted)) {
-			AUTO(mem_free) char *parent = xstrdup(dir->path);
-
-			*strrchr(parent, '/') = 0;
-			enable_controllers(parent, wanted);
-		}
-		ret = make_dir(dir);
 		if (ret && optional && may_be_missing(ret)) {
 			log_debug("no cgroup %s: %s", dir->path, strerror(-ret));
 			drop_dir(cg, i);
@@ -459,10 +470,8 @@ static int make_dirs_of(struct cgroup *cg, const char *wanted, bool optional, st
 		}
 		if (ret)
 			return error_errno(err, -ret, "cannot make the cgroup %s", dir->path);
-		if (dir->leaf && !dir->made && check_empty(dir, err))
+		if (!dir->made && !cg->unit && check_empty(dir, err))
 			return -1;
-		if (dir->made && dir->controllers && controllers_have(dir->controllers, "cpuset"))
-			inherit_cpuset(dir->path);
 		i++;
 	}
 	return 0;
@@ -480,7 +489,7 @@ int cgroup_make(struct cgroup *cg, const struct oci_resources *resources, bool o
 		return 0;
 	ret = list_writes(cg, resources, true, &v1, &v2, err);
 	/* beside version 1, version 2 is asked for no more than the limits need */
-	find_unified(cg, &alone);
+	cgroup_unified(cg, &alone);
 	if (!alone)
 		wanted = controllers_of_writes(cg, &v2);
 	if (!ret)
@@ -507,7 +516,7 @@ int cgroup_entry_open(const struct cgroup *cg, struct cgroup_entry *ret, struct 
 	for (size_t i = 0; i < cg->count && !failed; i++) {
 		const struct cgroup_dir *dir = &cg->v[i];
 
-		if (!dir->leaf || entry.count == ARRAY_COUNT(entry.tasks))
+		if (entry.count == ARRAY_COUNT(entry.tasks))
 			continue;
 		if (dir->controllers)
 			failed = open_below(dir, "tasks", O_WRONLY, &entry.tasks[entry.count++], err);
@@ -550,7 +559,7 @@ int cgroup_join(const struct cgroup *cg, pid_t pid, struct error *err)
 	snprintf(text, sizeof(text), "%d", (int)pid);
 	for (size_t i = 0; i < cg->count; i++) {
 		AUTO(mem_free) char *file = xasprintf("%s/cgroup.procs", cg->v[i].path);
-		int ret = cg->v[i].leaf ? write_string_at(AT_FDCWD, file, text) : 0;
+		int ret = write_string_at(AT_FDCWD, file, text);
 
 		if (ret == -ESRCH)
 			return error_set(err, "process %d ended before it could join its cgroup", (int)pid);
@@ -568,22 +577,33 @@ json_t *cgroup_json(const struct cgroup *cg)
 	for (size_t i = 0; i < cg->count; i++) {
 		const struct cgroup_dir *dir = &cg->v[i];
 
-		json_array_append_new(array, json_pack("{s:s, s:s?, s:b, s:b}", "path", dir->path, "controllers",
-						       dir->controllers, "leaf", dir->leaf, "made", dir->made));
+		json_array_append_new(array, json_pack("{s:s, s:s?, s:b}", "path", dir->path, "controllers",
+						       dir->controllers, "made", dir->made));
 	}
-	return array;
+	return json_pack("{s:o, s:s?, s:s?, s:b}", "directories", array, "unit", cg->unit, "slice", cg->slice, "user",
+			 cg->user);
+}
+
+static char *text_or_null(const json_t *json, const char *key)
+{
+	const char *text = json_string_value(json_object_get(json, key));
+
+	return text ? xstrdup(text) : NULL;
 }
 
 void cgroup_of_json(const json_t *json, struct cgroup *ret)
 {
-	*ret = (struct cgroup){ 0 };
-	for (size_t i = 0; i < json_array_size(json); i++) {
-		const json_t *row = json_array_get(json, i);
+	const json_t *array = json_object_get(json, "directories");
+
+	*ret = (struct cgroup){ .unit = text_or_null(json, "unit"),
+				.slice = text_or_null(json, "slice"),
+				.user = json_is_true(json_object_get(json, "user")) };
+	for (size_t i = 0; i < json_array_size(array); i++) {
+		const json_t *row = json_array_get(array, i);
 		const char *path = json_string_value(json_object_get(row, "path"));
+		const char *controllers = json_string_value(json_object_get(row, "controllers"));
 
 		if (path && *path == '/')
-			add_dir(ret, path, json_string_value(json_object_get(row, "controllers")),
-				json_is_true(json_object_get(row, "leaf")))
-				->made = json_is_true(json_object_get(row, "made"));
+			add_dir(ret, path, controllers)->made = json_is_true(json_object_get(row, "made"));
 	}
 }

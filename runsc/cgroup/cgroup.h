@@ -23,24 +23,33 @@ int64_t cgroup_host_memory(int64_t limit);
 struct cgroup_dir {
 	char *path;
 	char *controllers; /* version 1: "cpu,cpuacct", "name=systemd"; NULL for version 2 */
-	bool leaf;	   /* the container's own; else a parent that was missing */
 	bool made;	   /* by us: it was not there before */
 };
 
-/* Parents before children. {0}: no cgroup. */
+/* The container's directory in each hierarchy. {0}: no cgroup. */
 struct cgroup {
 	struct cgroup_dir *v;
 	size_t count;
+	char *unit, *slice; /* of systemd; NULL: made by the file system alone */
+	bool user;	    /* the user's systemd, not the system's */
 };
 
 /*
- * Finds the directories of linux.cgroupsPath (NULL or "": a default) in every hierarchy, with the parents that are missing.
+ * Finds the directories of linux.cgroupsPath (NULL or "": a default) in every hierarchy.
  * An absolute path is relative to the mount of each hierarchy; another one, and the default ID, to the cgroup of this process
  * (version 2: to its parent, for a cgroup with processes has no children with controllers). With optional, and
  * for the default path, a hierarchy that cannot be written is left out by cgroup_make. Changes nothing, so that the
  * caller can note them down before.
  */
 int cgroup_plan(const char *path, const char *id, struct cgroup *ret, struct error *err);
+/*
+ * The same for a scope of systemd, with path slice:prefix:name (or none: runsc-ID in system.slice). The scope is made with its first
+ * processes by cgroup_start_scope, in place of cgroup_make and cgroup_entry_open.
+ */
+int cgroup_plan_scope(const char *path, const char *id, bool user, struct cgroup *ret, struct error *err);
+/* Has systemd make the scope with these processes in it, and applies resources. May take half a minute. */
+int cgroup_start_scope(struct cgroup *cg, const char *id, const pid_t *pids, size_t count,
+		       const struct oci_resources *resources, struct error *err);
 /*
  * Makes what was planned and applies resources. Hierarchies in which nothing may be made drop out of cg when optional is
  * set. A directory that was there must hold no process.
@@ -74,8 +83,9 @@ int cgroup_entry_join(const struct cgroup_entry *entry, bool born_in);
 int cgroup_join(const struct cgroup *cg, pid_t pid, struct error *err);
 
 /*
- * Removes the directories; one that is not there is fine. Processes that are left in a directory that we made are
- * killed; one that was there before stays when it is in use. Waits for dying ones, at most two seconds.
+ * Removes the directories and the parents that runsc made, when they are empty; one that is not there is fine. Processes that are
+ * left in a directory that we made are killed; one that was there before stays when it is in use. Waits for dying ones, at most
+ * two seconds.
  */
 int cgroup_remove(const struct cgroup *cg, struct error *err);
 

@@ -21,6 +21,9 @@ void hierarchies_fini(struct hierarchies *list);
 /* Whether word is one of the comma separated list. */
 bool controllers_have(const char *list, const char *word);
 
+/* The attribute of a parent directory that runsc made, and that goes with the last container in it. */
+#define CGROUP_MADE_ATTRIBUTE "user.runsc.made"
+
 /* One value for one file. Controllers have the names of version 1: "blkio" is io of version 2. */
 struct cgroup_write {
 	const char *controller, *file, *text;
@@ -36,7 +39,37 @@ struct cgroup_writes {
 /* What to write, in order. One that fails with EINVAL is tried again after the others. Pure functions of resources. */
 int writes_v1(const struct oci_resources *r, bool devices, struct cgroup_writes *ret, struct error *err);
 int writes_v2(const struct oci_resources *r, struct cgroup_writes *ret, struct error *err);
+/* Values of version 2 for those of config.json; swap: OCI_UNSET for nothing to write. */
+#define LIMITS_PERIOD_DEFAULT 100000
+int64_t limits_cpu_weight(int64_t shares);
+int64_t limits_io_weight(int64_t weight);
+int limits_swap_v2(const struct oci_resources *r, int64_t *ret, struct error *err);
+/* pids.max for a guest's limit; -1: none. */
+int64_t limits_host_tasks(int64_t guest);
 /* The name in version 2 of a controller of version 1. */
 const char *controller_v2(const char *controller);
+
+/* Adds the directory path, from the top of every hierarchy. */
+void cgroup_plan_from_top(const char *path, struct cgroup *ret);
+/* The directory of version 2; *ret_alone: there is none of version 1 with a controller beside it. */
+const struct cgroup_dir *cgroup_unified(const struct cgroup *cg, bool *ret_alone);
+
+/* Unit, slice and directory below the hierarchy's top (heap) of slice:prefix:name; the first two go to ret. */
+int scope_names(const char *path, const char *id, bool user, struct cgroup *ret, char **ret_dir, struct error *err);
+/* "a-b.slice" to "/a.slice/a-b.slice" (heap); NULL: no name of a slice. */
+char *scope_expand_slice(const char *slice);
+
+/* Calls to systemd, each on a connection of its own with deadlines. */
+int systemd_start(const struct cgroup *cg, const char *id, const pid_t *pids, size_t count,
+		  const struct oci_resources *resources, struct error *err);
+int systemd_update(const struct cgroup *cg, const struct oci_resources *resources, struct error *err);
+/* Stops and forgets the unit; what fails is logged. */
+void systemd_stop(const struct cgroup *cg);
+/* The cgroup of the user's systemd (heap). */
+int systemd_user_prefix(char **ret, struct error *err);
+/* CPUQuotaPerSecUSec, and the bit mask of AllowedCPUs (its size in bytes; 0: no list of cpus). */
+uint64_t systemd_quota_per_second(int64_t quota, int64_t period);
+#define SYSTEMD_MASK_MAX 1024
+size_t systemd_cpu_mask(const char *list, uint8_t mask[SYSTEMD_MASK_MAX]);
 
 #endif

@@ -6,7 +6,6 @@
 
 #define SHARES_MIN 2
 #define SHARES_MAX 262144
-#define PERIOD_DEFAULT 100000
 #define IO_WEIGHT_MIN 10
 
 /* What runc lets every container have, after the rules of config.json. */
@@ -121,7 +120,7 @@ static void memory_v1(const struct oci_resources *r, struct cgroup_writes *w)
 }
 
 /* Version 2 counts swap alone. 0: nothing to write, in *ret otherwise; -1 with err. */
-static int swap_v2(const struct oci_resources *r, int64_t *ret, struct error *err)
+int limits_swap_v2(const struct oci_resources *r, int64_t *ret, struct error *err)
 {
 	*ret = OCI_UNSET;
 	if (r->memory_limit == -1 && !given(r->memory_swap))
@@ -144,7 +143,7 @@ static int memory_v2(const struct oci_resources *r, struct cgroup_writes *w, str
 {
 	int64_t swap;
 
-	if (swap_v2(r, &swap, err))
+	if (limits_swap_v2(r, &swap, err))
 		return -1;
 	/* a host without swap has no such file; nothing to swap is what it has then */
 	if (swap != OCI_UNSET)
@@ -182,7 +181,7 @@ static void cpu_v1(const struct oci_resources *r, struct cgroup_writes *w)
 }
 
 /* Weight of version 2 of [2, 262144] shares, by the formula of the runtime specification. */
-static int64_t weight_of_shares(int64_t shares)
+int64_t limits_cpu_weight(int64_t shares)
 {
 	return 1 + (shares_in_range(shares) - SHARES_MIN) * 9999 / (SHARES_MAX - SHARES_MIN);
 }
@@ -194,11 +193,11 @@ static void cpu_v2(const struct oci_resources *r, struct cgroup_writes *w)
 		add(w, "cpu", "cpu.idle", number(w, r->cpu_idle))->optional = !r->cpu_idle;
 	/* the weight of an idle cgroup is fixed */
 	if (given(r->cpu_shares) && r->cpu_idle != 1)
-		add(w, "cpu", "cpu.weight", number(w, weight_of_shares(r->cpu_shares)));
+		add(w, "cpu", "cpu.weight", number(w, limits_cpu_weight(r->cpu_shares)));
 	if (given(r->cpu_quota) || given(r->cpu_period))
 		add(w, "cpu", "cpu.max",
 		    arena_printf(w->arena, "%s %" PRId64, r->cpu_quota > 0 ? number(w, r->cpu_quota) : "max",
-				 given(r->cpu_period) ? r->cpu_period : PERIOD_DEFAULT));
+				 given(r->cpu_period) ? r->cpu_period : LIMITS_PERIOD_DEFAULT));
 	if (r->cpu_burst != OCI_UNSET)
 		add(w, "cpu", "cpu.max.burst", number(w, r->cpu_burst))->optional = !r->cpu_burst;
 }
@@ -212,14 +211,16 @@ static void cpuset(const struct oci_resources *r, struct cgroup_writes *w)
 		add(w, "cpuset", "cpuset.mems", r->cpuset_mems);
 }
 
+int64_t limits_host_tasks(int64_t guest)
+{
+	return guest < 0 ? -1 :
+			   MIN(guest, (int64_t)1 << 40) * CGROUP_TASKS_PER_GUEST_TASK + CGROUP_TASKS_OF_SANDBOX;
+}
+
 static void pids(const struct oci_resources *r, struct cgroup_writes *w)
 {
-	int64_t guest = MIN(r->pids_limit, (int64_t)1 << 40);
-
 	if (given(r->pids_limit))
-		add(w, "pids", "pids.max",
-		    guest < 0 ? "max" :
-				number(w, guest * CGROUP_TASKS_PER_GUEST_TASK + CGROUP_TASKS_OF_SANDBOX));
+		add(w, "pids", "pids.max", number_or_max(w, limits_host_tasks(r->pids_limit)));
 }
 
 static const char *of_device(const struct cgroup_writes *w, int64_t major, int64_t minor, int64_t value)
@@ -262,7 +263,7 @@ static void io_v1(const struct oci_resources *r, struct cgroup_writes *w)
 }
 
 /* [10, 1000] of version 1 and BFQ to [1, 10000]. */
-static int64_t io_weight_v2(int64_t weight)
+int64_t limits_io_weight(int64_t weight)
 {
 	return 1 + (MAX(weight, (int64_t)IO_WEIGHT_MIN) - IO_WEIGHT_MIN) * 9999 / 990;
 }
@@ -273,7 +274,7 @@ static void io_v2(const struct oci_resources *r, struct cgroup_writes *w)
 		struct cgroup_write *row = add(w, "blkio", "io.bfq.weight", number(w, r->io_weight));
 
 		row->other_file = "io.weight";
-		row->other_text = number(w, io_weight_v2(r->io_weight));
+		row->other_text = number(w, limits_io_weight(r->io_weight));
 	}
 	for (size_t i = 0; i < r->io_weight_count; i++) {
 		const struct oci_io_weight *d = &r->io_weights[i];
@@ -283,7 +284,7 @@ static void io_v2(const struct oci_resources *r, struct cgroup_writes *w)
 			continue;
 		row = add(w, "blkio", "io.bfq.weight", of_device(w, d->major, d->minor, d->weight));
 		row->other_file = "io.weight";
-		row->other_text = of_device(w, d->major, d->minor, io_weight_v2(d->weight));
+		row->other_text = of_device(w, d->major, d->minor, limits_io_weight(d->weight));
 	}
 	for (size_t kind = 0; kind < THROTTLES; kind++) {
 		for (size_t i = 0; i < r->io_rate_count[kind]; i++) {

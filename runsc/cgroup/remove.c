@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/xattr.h>
 #include <time.h>
 
 #include "runsc/cgroup/cgroup_priv.h"
@@ -76,6 +77,17 @@ static bool is_busy(const char *path)
 	return rmdir(path) < 0 && (errno == EBUSY || errno == ENOTEMPTY);
 }
 
+/* The parents that runsc made, as long as nothing else is in them. */
+static void remove_parents(const char *path)
+{
+	AUTO(mem_free) char *dir = xstrdup(path);
+	char mark[8];
+
+	do
+		*strrchr(dir, '/') = 0;
+	while (strchr(dir, '/') && getxattr(dir, CGROUP_MADE_ATTRIBUTE, mark, sizeof(mark)) >= 0 && !rmdir(dir));
+}
+
 int cgroup_remove(const struct cgroup *cg, struct error *err)
 {
 	AUTO(mem_free) char *busy = xcalloc(cg->count + 1, 1);
@@ -83,8 +95,10 @@ int cgroup_remove(const struct cgroup *cg, struct error *err)
 	int64_t end = now_ms() + REMOVE_MS;
 	const char *left = NULL;
 
+	if (cg->unit)
+		systemd_stop(cg);
 	for (size_t i = 0; i < cg->count; i++) {
-		if (cg->v[i].leaf && is_busy(cg->v[i].path) && cg->v[i].made) {
+		if (is_busy(cg->v[i].path) && cg->v[i].made) {
 			busy[i] = true;
 			left = cg->v[i].path;
 		}
@@ -104,10 +118,7 @@ int cgroup_remove(const struct cgroup *cg, struct error *err)
 				empty_dir(left, 0);
 		}
 	}
-	/* a parent that another container uses meanwhile stays */
-	for (size_t i = cg->count; i > 0; i--) {
-		if (!cg->v[i - 1].leaf && cg->v[i - 1].made)
-			rmdir(cg->v[i - 1].path);
-	}
+	for (size_t i = 0; i < cg->count; i++)
+		remove_parents(cg->v[i].path);
 	return left ? error_errno(err, EBUSY, "cannot remove the cgroup %s", left) : 0;
 }

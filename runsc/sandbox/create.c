@@ -169,11 +169,27 @@ static int make_cgroup(struct creation *cr, struct error *err)
 
 	if (cr->config->ignore_cgroups)
 		return 0;
+	if (cr->config->systemd_cgroup)
+		return cgroup_plan_scope(path, c->id, cr->config->rootless, &c->cgroup, err) ||
+				       container_save(c, err) ?
+			       -1 :
+			       0;
 	return cgroup_plan(path, c->id, &c->cgroup, err) || container_save(c, err) ||
 			       cgroup_make(&c->cgroup, &cr->spec.resources, !path || !*path, err) ||
 			       cgroup_entry_open(&c->cgroup, &cr->cgroup, err) ?
 		       -1 :
 		       0;
+}
+
+/* A scope of systemd begins with its first processes. */
+static int start_scope(struct creation *cr, struct error *err)
+{
+	struct container *c = cr->c;
+	const pid_t pids[] = { c->sentry.pid, c->gofer.pid };
+
+	return c->cgroup.unit ? cgroup_start_scope(&c->cgroup, c->id, pids, ARRAY_COUNT(pids),
+						   &cr->spec.resources, err) :
+				0;
 }
 
 /* Both processes, and what can be done while they start. */
@@ -199,6 +215,8 @@ static int spawn_both(struct creation *cr, struct error *err)
 		fd_close(TAKE_FD(cr->gofer_theirs[i]));
 	if (cr->spec.seccomp && cr->config->oci_seccomp &&
 	    seccomp_compile(cr->spec.seccomp, &cr->spec.arena, &cr->seccomp, &cr->seccomp_size, err))
+		return -1;
+	if (start_scope(cr, err))
 		return -1;
 	if (spawn_wait_ready(helpers, names, ARRAY_COUNT(helpers), READY_MS, err) || gofer_map_ids(cr, err))
 		return -1;

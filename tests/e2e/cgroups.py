@@ -236,3 +236,27 @@ def events_stream_until_the_end(env, root):
     finally:
         process.kill()
         process.wait()
+
+
+@case()
+def parents_go_with_the_last(env, root):
+    """What runsc made above its directory stays while a container is in it; what others made stays for ever."""
+    need_cgroups()
+    top = own_name(env)
+    cids, dirs = [], {}
+    for name in "ab":
+        cid, pid = created(env, root, edit=with_resources("/%s/in/%s" % (top, name), {}))
+        cids.append(cid)
+        dirs = {key: path[:path.index(top)] + top for key, path in directories(pid).items()}
+    expect(env.runsc("delete", "--force", cids[0]))
+    assert all(os.path.exists(path + "/in/b") and not os.path.exists(path + "/in/a") for path in dirs.values()), dirs
+    expect(env.runsc("delete", "--force", cids[1]))
+    assert not [path for path in dirs.values() if os.path.exists(path)], dirs
+    kept = next(iter(dirs.values()))
+    os.mkdir(kept)
+    try:
+        cid, _ = created(env, root, edit=with_resources("/%s/c" % top, {}))
+        expect(env.runsc("delete", "--force", cid))
+        assert os.listdir(kept) and not os.path.exists(kept + "/c")
+    finally:
+        os.rmdir(kept)

@@ -193,21 +193,88 @@ TEST(hierarchies_of_mountinfo)
 
 TEST(state_keeps_directories)
 {
-	json_t *json = json_loads("[{\"path\":\"/x/y\",\"controllers\":\"cpu,cpuacct\",\"leaf\":true,\"made\":true},"
-				  "{\"path\":\"/u/y\",\"controllers\":null,\"leaf\":true,\"made\":false},"
-				  "{\"path\":\"relative\"}, 7]",
+	json_t *json = json_loads("{\"unit\":\"a.scope\",\"directories\":["
+				  "{\"path\":\"/x/y\",\"controllers\":\"cpu,cpuacct\",\"made\":true},"
+				  "{\"path\":\"/u/y\",\"controllers\":null,\"made\":false},"
+				  "{\"path\":\"relative\"}, 7]}",
 				  0, NULL);
 	struct cgroup cg, again;
 	json_t *back;
 
 	cgroup_of_json(json, &cg);
-	CHECK(cg.count == 2 && cg.v[0].made && cg.v[0].leaf && !cg.v[1].made && !cg.v[1].controllers);
+	CHECK(!strcmp(cg.unit, "a.scope") && !cg.slice && !cg.user);
+	CHECK(cg.count == 2 && cg.v[0].made && !cg.v[1].made && !cg.v[1].controllers);
 	CHECK(cgroup_find(&cg, "cpuacct") == &cg.v[0] && cgroup_find(&cg, "memory") == &cg.v[1]);
 	back = cgroup_json(&cg);
 	cgroup_of_json(back, &again);
-	CHECK(again.count == 2 && !strcmp(again.v[0].controllers, "cpu,cpuacct") && again.v[0].made);
+	CHECK(again.count == 2 && !strcmp(again.v[0].controllers, "cpu,cpuacct") && again.v[0].made && !strcmp(again.unit, cg.unit));
 	json_decref(json);
 	json_decref(back);
 	cgroup_fini(&cg);
 	cgroup_fini(&again);
+}
+
+static void expect_slice(const char *slice, const char *want)
+{
+	AUTO(mem_free) char *got = scope_expand_slice(slice);
+
+	if (want ? !got || strcmp(got, want) != 0 : got != NULL)
+		test_fail(__FILE__, __LINE__, "%s: got %s, want %s", slice, got ? got : "none", want ? want : "none");
+}
+
+static void expect_scope(const char *path, const char *unit, const char *dir)
+{
+	struct cgroup cg = { 0 };
+	struct error err;
+	AUTO(mem_free) char *got = NULL;
+
+	if (scope_names(path, "id", false, &cg, &got, &err))
+		test_fail(__FILE__, __LINE__, "%s: %s", path, err.text);
+	else if (strcmp(cg.unit, unit) != 0 || strcmp(got, dir) != 0)
+		test_fail(__FILE__, __LINE__, "%s: got %s in %s", path, cg.unit, got);
+	cgroup_fini(&cg);
+}
+
+TEST(names_of_systemd)
+{
+	static const char *const bad[] = { "a", "a.slice:b", "a.slice:b:c:d", "a:b:c", "a.slice:b:", "a.slice:b:c/d",
+					   "a.slice:../b:c" };
+
+	expect_slice("system.slice", "/system.slice");
+	expect_slice("a-b-c.slice", "/a.slice/a-b.slice/a-b-c.slice");
+	expect_slice("-.slice", "");
+	expect_slice("a--b.slice", NULL);
+	expect_slice("-a.slice", NULL);
+	expect_slice("a-.slice", NULL);
+	expect_slice("a/b.slice", NULL);
+	expect_slice(".slice", NULL);
+	expect_scope("machine.slice:libpod:77", "libpod-77.scope", "/machine.slice/libpod-77.scope");
+	expect_scope("a-b.slice::77", "77.scope", "/a.slice/a-b.slice/77.scope");
+	expect_scope(":x:y", "x-y.scope", "/system.slice/x-y.scope");
+	expect_scope("", "runsc-id.scope", "/system.slice/runsc-id.scope");
+	for (size_t i = 0; i < ARRAY_COUNT(bad); i++) {
+		struct cgroup cg = { 0 };
+		char *dir = NULL;
+		struct error err;
+
+		if (!scope_names(bad[i], "id", false, &cg, &dir, &err))
+			test_fail(__FILE__, __LINE__, "%s is taken", bad[i]);
+		free(dir);
+		cgroup_fini(&cg);
+	}
+}
+
+TEST(values_of_systemd)
+{
+	uint8_t mask[SYSTEMD_MASK_MAX];
+
+	CHECK(systemd_quota_per_second(50000, 100000) == 500000);
+	CHECK(systemd_quota_per_second(50000, OCI_UNSET) == 500000);
+	CHECK(systemd_quota_per_second(1234, 100000) == 20000);
+	CHECK(systemd_quota_per_second(-1, 100000) == UINT64_MAX);
+	CHECK(systemd_quota_per_second(INT64_MAX, 1) == UINT64_MAX);
+	CHECK(systemd_cpu_mask("0-2,9", mask) == 2 && mask[0] == 7 && mask[1] == 2);
+	CHECK(systemd_cpu_mask("8191", mask) == 1024 && mask[1023] == 0x80);
+	CHECK(!systemd_cpu_mask("8192", mask) && !systemd_cpu_mask("3-1", mask) && !systemd_cpu_mask("a", mask));
+	CHECK(!systemd_cpu_mask("1-", mask) && !systemd_cpu_mask("1;2", mask) && !systemd_cpu_mask("", mask));
 }

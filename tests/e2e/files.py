@@ -333,18 +333,16 @@ def files_of_lower_layers(env, root):
     try:
         with Look(env, top + "/m") as look:
             for name, way in ways.items():
-                path = "/d/" + name
-                look.do("open 1 %s r" % path, way % path)
-                now = "/d/renamed" if name == "rename" else path
-                for _ in range(2):
-                    look.do("open 2 %s wa" % now, "append 2 +", "close 2")
-                    size = str(os.path.getsize(top + "/m" + now))
-                    assert look.say("stat " + now).split()[4] == size, (name, look.say("stat " + now))
-                    time.sleep(1.1)
-                with open(top + "/m" + now) as f:
-                    wanted = f.read()
-                assert wanted == (name if name != "trunc" else "") + "++" and look.say("cat " + now) == wanted, name
-                look.do("close 1")
+                look.do("open 1 /d/%s r" % name, way % ("/d/" + name), "close 1")
+            for count in (1, 2):
+                for name in ways:
+                    path = "/d/renamed" if name == "rename" else "/d/" + name
+                    look.do("open 2 %s wa" % path, "append 2 +", "close 2")
+                    wanted = (name if name != "trunc" else "") + "+" * count
+                    assert look.say("stat " + path).split()[4] == str(len(wanted)), look.say("stat " + path)
+                    with open(top + "/m" + path) as f:
+                        assert f.read() == wanted and look.say("cat " + path) == wanted, name
+                time.sleep(1.1)
             look.do("open 3 /d/sub/deep/made wc", "mkdir /d/sub/deep/er", "rename /d/sub/deep/er /d/sub/to")
             time.sleep(1.1)
             look.do("open 4 /d/sub/to/f wc", "write 4 0 f")

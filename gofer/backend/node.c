@@ -379,6 +379,7 @@ struct node *node_hand_out_unnamed(struct conn *conn, struct node *parent,
 	pin_count++;
 	n->refs++;
 	n->handed++;
+	n->settled = true;
 	return n;
 }
 
@@ -413,7 +414,33 @@ int node_take_back(struct conn *conn, uint64_t id)
 bool node_is(const struct node *n, const struct gofer_attr *attr)
 {
 	return n->ino == attr->ino && n->dev == attr->dev && n->type == (attr->mode & S_IFMT) &&
-	       n->btime_s == attr->btime_s && n->btime_ns == attr->btime_ns;
+	       (n->type == S_IFDIR || (n->btime_s == attr->btime_s && n->btime_ns == attr->btime_ns));
+}
+
+static void node_becomes(struct node *n, const struct gofer_attr *attr)
+{
+	n->ino = attr->ino;
+	n->dev = attr->dev;
+	n->btime_s = attr->btime_s;
+	n->btime_ns = attr->btime_ns;
+}
+
+int node_change_begin(struct conn *conn, struct node *n)
+{
+	int fd = n->settled || n->type == S_IFDIR ? 0 : node_fd(conn, n);
+
+	return MIN(fd, 0);
+}
+
+void node_change_end(struct node *n)
+{
+	struct gofer_attr attr;
+	uint64_t mnt;
+
+	if (n->settled || n->type == S_IFDIR || n->fd < 0 || host_getattr(n->fd, "", &attr, &mnt) < 0)
+		return;
+	node_becomes(n, &attr);
+	n->settled = true;
 }
 
 /* Opens n's O_PATH descriptor under dirfd and checks that it is still the same file. */
@@ -511,6 +538,9 @@ int node_open(struct conn *conn, struct node *node, int flags)
 	node = node_named(conn, node);
 	if (!node)
 		return -ESTALE;
+	err = (flags & O_ACCMODE) == O_RDONLY ? 0 : node_change_begin(conn, node);
+	if (err < 0)
+		return err;
 	dirfd = node->parent ? node_fd(conn, node->parent) : backend_base_fd;
 	if (dirfd < 0)
 		return dirfd;
@@ -518,6 +548,8 @@ int node_open(struct conn *conn, struct node *node, int flags)
 	fd = host_open(dirfd, node->name, flags & ~O_TRUNC, 0);
 	if (fd < 0)
 		return fd == -ENOENT ? -ESTALE : fd;
+	if ((flags & O_ACCMODE) != O_RDONLY)
+		node_change_end(node);
 	err = host_getattr(fd, "", &attr, &mnt);
 	if (!err && !node_is(node, &attr))
 		err = -ESTALE;

@@ -25,6 +25,7 @@ struct node {
 	uint32_t handed; /* references that the client gives back by close */
 	uint32_t type; /* S_IFMT bits */
 	int fd; /* O_PATH, or -1 */
+	bool settled; /* changed through us before: an overlay of the host has copied it up */
 	bool linked; /* parent and name still lead here, as far as the gofer knows */
 	bool sealed; /* mount point of a host pseudo filesystem: an empty directory to the client */
 };
@@ -91,6 +92,13 @@ NODISCARD int node_take_back(struct conn *conn, uint64_t id);
 bool node_is(const struct node *node, const struct gofer_attr *attr);
 /* Attributes of the node, by its name if it has one: -ESTALE when that leads to another file now. */
 NODISCARD int node_getattr(struct conn *conn, struct node *node, struct gofer_attr *ret_attr);
+/*
+ * Around an operation that may change the file: an overlay of the host then copies it up, after which its device, inode
+ * number and birth time may be others, though it is the same file. Begin opens its O_PATH descriptor, by
+ * which end finds the new ones. Nothing for directories, whose numbers stay.
+ */
+NODISCARD int node_change_begin(struct conn *conn, struct node *node);
+void node_change_end(struct node *node);
 /*
  * O_PATH descriptor of the node, borrowed until the next request. -ESTALE when the name leads to
  * another file now.

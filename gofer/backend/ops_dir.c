@@ -165,6 +165,7 @@ static int entry_of(struct conn *conn, struct node *dir, int dirfd, const char *
 	n = node_hand_out(conn, dir, name, &ret_entry->attr, mnt);
 	if (!n)
 		return -ENFILE;
+	n->settled = true;
 	ret_entry->id = n->id;
 	return 0;
 }
@@ -319,7 +320,7 @@ int serve_link(struct conn *conn, const struct gofer_link_req *req, struct gofer
 	       int *ret_fd UNUSED)
 {
 	struct node *n = node_by_id(conn, req->node), *dir, *named;
-	int dirfd = dir_of_change(conn, req->dir, &dir), from;
+	int dirfd = dir_of_change(conn, req->dir, &dir), from, err;
 
 	if (!n)
 		return -ESTALE;
@@ -333,10 +334,14 @@ int serve_link(struct conn *conn, const struct gofer_link_req *req, struct gofer
 	from = node_fd(conn, named ? named->parent : n);
 	if (from < 0)
 		return from;
+	err = node_change_begin(conn, n);
+	if (err < 0)
+		return err;
 	around_begin(dirfd, &rep->dir);
 	if (linkat(from, named ? named->name : "", dirfd, req->name.p,
 		   named ? 0 : AT_EMPTY_PATH) < 0)
 		return -errno;
+	node_change_end(n);
 	around_end(dirfd, &rep->dir);
 	return entry_of(conn, dir, dirfd, req->name.p, &rep->entry);
 }
@@ -360,10 +365,20 @@ int serve_rename(struct conn *conn, const struct gofer_rename_req *req,
 	target = node_by_name(conn, new_dir, req->new_name.p);
 	if (target && !exchange)
 		node_pin(conn, target);
+	if (moved)
+		err = node_change_begin(conn, moved);
+	if (!err && target && exchange)
+		err = node_change_begin(conn, target);
+	if (err < 0)
+		return err;
 	around_begin(from, &rep->from);
 	around_begin(to, &rep->to);
 	if (syscall(SYS_renameat2, from, req->old_name.p, to, req->new_name.p, req->flags) < 0)
 		return -errno;
+	if (moved)
+		node_change_end(moved);
+	if (target && exchange)
+		node_change_end(target);
 	around_end(from, &rep->from);
 	around_end(to, &rep->to);
 	if (host_getattr(to, req->new_name.p, &rep->moved, &mnt) < 0)

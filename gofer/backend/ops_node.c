@@ -147,6 +147,7 @@ int serve_setattr(struct conn *conn, const struct gofer_setattr_req *req,
 	if (!err && (req->valid & (GOFER_SET_ATIME | GOFER_SET_MTIME | GOFER_SET_ATIME_NOW |
 				   GOFER_SET_MTIME_NOW)))
 		err = set_times(fd, req);
+	node_change_end(n);
 	if (!err)
 		around_end(fd, &rep->around);
 	return err;
@@ -210,11 +211,12 @@ int serve_statfs(struct conn *conn, const struct gofer_statfs_req *req,
 static char xattr_buf[GOFER_XATTR_SIZE_MAX];
 
 /* Makes the extended attributes of the node reachable by a relative path. */
-static int xattr_path(struct conn *conn, uint64_t id, const char **ret_name)
+static int xattr_path(struct conn *conn, uint64_t id, bool change, const char **ret_name)
 {
 	struct node *n = node_by_id(conn, id);
+	int err = !n ? -ESTALE : change ? node_change_begin(conn, n) : 0;
 
-	return n ? node_chdir(conn, n, ret_name) : -ESTALE;
+	return err < 0 ? err : node_chdir(conn, n, ret_name);
 }
 
 int serve_getxattr(struct conn *conn, const struct gofer_getxattr_req *req,
@@ -222,7 +224,7 @@ int serve_getxattr(struct conn *conn, const struct gofer_getxattr_req *req,
 {
 	const char *name;
 	ssize_t size;
-	int err = xattr_path(conn, req->node, &name);
+	int err = xattr_path(conn, req->node, false, &name);
 
 	if (err < 0)
 		return err;
@@ -239,14 +241,15 @@ int serve_setxattr(struct conn *conn, const struct gofer_setxattr_req *req,
 		   struct gofer_setxattr_rep *rep UNUSED, int *ret_fd UNUSED)
 {
 	const char *name;
-	int err = xattr_path(conn, req->node, &name);
+	int err = xattr_path(conn, req->node, true, &name);
 
 	if (err < 0)
 		return err;
 	if (req->flags & ~(unsigned int)(XATTR_CREATE | XATTR_REPLACE))
 		return -EINVAL;
-	return lsetxattr(name, req->name.p, req->value.p, req->value.size, (int)req->flags) < 0 ?
-		       -errno : 0;
+	err = lsetxattr(name, req->name.p, req->value.p, req->value.size, (int)req->flags) < 0 ? -errno : 0;
+	node_change_end(node_by_id(conn, req->node));
+	return err;
 }
 
 int serve_listxattr(struct conn *conn, const struct gofer_listxattr_req *req,
@@ -254,7 +257,7 @@ int serve_listxattr(struct conn *conn, const struct gofer_listxattr_req *req,
 {
 	const char *name;
 	ssize_t size;
-	int err = xattr_path(conn, req->node, &name);
+	int err = xattr_path(conn, req->node, false, &name);
 
 	if (err < 0)
 		return err;
@@ -269,11 +272,13 @@ int serve_removexattr(struct conn *conn, const struct gofer_removexattr_req *req
 		      struct gofer_removexattr_rep *rep UNUSED, int *ret_fd UNUSED)
 {
 	const char *name;
-	int err = xattr_path(conn, req->node, &name);
+	int err = xattr_path(conn, req->node, true, &name);
 
 	if (err < 0)
 		return err;
-	return lremovexattr(name, req->name.p) < 0 ? -errno : 0;
+	err = lremovexattr(name, req->name.p) < 0 ? -errno : 0;
+	node_change_end(node_by_id(conn, req->node));
+	return err;
 }
 
 int serve_fallocate(struct conn *conn, const struct gofer_fallocate_req *req,

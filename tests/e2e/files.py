@@ -314,6 +314,46 @@ def host_changes_while_paused(env, root):
 
 
 @case()
+def files_of_lower_layers(env, root):
+    """
+    The root is an overlay of the host, as the storage of engines has it: the first change of a file copies it up, with
+    other numbers, and it is the same file for the guest all the same.
+    """
+    ways = {"w": "open 5 %s w", "chmod": "chmod %s 600", "link": "link %s /d/linked", "rename": "rename %s /d/renamed",
+            "xattr": "setxattr %s user.a b", "trunc": "open 5 %s wt"}
+    os.makedirs(root + "/d/sub/deep")
+    for name in ways:
+        write(root + "/d/" + name, name)
+    top = env.dir + "/top"
+    for name in ("u", "w", "m"):
+        os.makedirs(top + "/" + name)
+    shutil.copy(env.out + "/tests/e2e/look", root + "/bin/look")
+    subprocess.run(["mount", "-t", "overlay", "overlay", "-o", "lowerdir=%s,upperdir=%s/u,workdir=%s/w" % (
+        root, top, top), top + "/m"], check=True)
+    try:
+        with Look(env, top + "/m") as look:
+            for name, way in ways.items():
+                look.do("open 1 /d/%s r" % name, way % ("/d/" + name), "close 1")
+            for count in (1, 2):
+                for name in ways:
+                    path = "/d/renamed" if name == "rename" else "/d/" + name
+                    look.do("open 2 %s wa" % path, "append 2 +", "close 2")
+                    wanted = (name if name != "trunc" else "") + "+" * count
+                    assert look.say("stat " + path).split()[4] == str(len(wanted)), look.say("stat " + path)
+                    with open(top + "/m" + path) as f:
+                        assert f.read() == wanted and look.say("cat " + path) == wanted, name
+                time.sleep(1.1)
+            look.do("open 3 /d/sub/deep/made wc", "mkdir /d/sub/deep/er", "rename /d/sub/deep/er /d/sub/to")
+            time.sleep(1.1)
+            look.do("open 4 /d/sub/to/f wc", "write 4 0 f")
+            assert look.say("list /d/sub") == "deep to" and look.say("list /d/sub/deep") == "made"
+    finally:
+        subprocess.run(["umount", top + "/m"], check=True)
+    with open(top + "/u/d/sub/to/f") as f:
+        assert f.read() == "f"
+
+
+@case()
 def places_of_mounts(env, root):
     """Missing places are made as runc does, below a read-only root too, and never outside of the root."""
     outside = env.dir + "/outside"

@@ -9,6 +9,7 @@
  *     read SLOT OFFSET SIZE | write SLOT OFFSET TEXT | append SLOT TEXT | size SLOT | close SLOT
  *     map SLOT SIZE | peek SLOT OFFSET SIZE | poke SLOT OFFSET TEXT
  *     setxattr PATH NAME VALUE | getxattr PATH NAME
+ *     chmod PATH MODE | link OLD NEW | rename OLD NEW | unlink PATH | mkdir PATH
  *     linkat SLOT PATH           gives a file without a name one
  *     mknod PATH TYPE            TYPE: p(ipe) s(ocket)
  */
@@ -147,6 +148,16 @@ static int run(char **a)
 		sprintf(path, "/proc/self/fd/%d", fds[slot]);
 		return linkat(AT_FDCWD, path, AT_FDCWD, a[2], AT_SYMLINK_FOLLOW);
 	}
+	if (!strcmp(c, "chmod"))
+		return chmod(a[1], (mode_t)strtol(a[2], NULL, 8));
+	if (!strcmp(c, "link"))
+		return link(a[1], a[2]);
+	if (!strcmp(c, "rename"))
+		return rename(a[1], a[2]);
+	if (!strcmp(c, "unlink"))
+		return unlink(a[1]);
+	if (!strcmp(c, "mkdir"))
+		return mkdir(a[1], 0755);
 	if (!strcmp(c, "mknod"))
 		return do_mknod(a[1], a[2][0]);
 	errno = ENOSYS;

@@ -203,7 +203,7 @@ def privileges_below(path):
     for pid, _ in processes_naming(path):
         try:
             with open("/proc/%d/status" % pid) as f:
-                fields = dict(line.rstrip().split(":\t", 1) for line in f if ":\t" in line)
+                fields = dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
             exe = os.readlink("/proc/%d/exe" % pid)
         except OSError:
             continue

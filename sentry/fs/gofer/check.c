@@ -112,7 +112,7 @@ static void job_collect(struct check_job *job, struct gofer_inode *gi)
 static void job_apply(struct gofer_inode *gi, uint32_t changes, const struct gofer_checked *c, bool *ret_moved)
 {
 	GUARD(mutex, &gi->inode.mu);
-	if (c->error == 0 && gi->changes == changes && c->attr.ino == gi->host_ino) {
+	if (c->error == 0 && gi->changes == changes) {
 		gofer_inode_update(gi, &c->attr);
 		gi->stale = false;
 		return;

@@ -129,6 +129,7 @@ static int handle_need(struct gofer_inode *gi, bool write)
 	struct gofer_open_req req = { .open = write ? GOFER_OPEN_READ | GOFER_OPEN_WRITE :
 						      GOFER_OPEN_READ };
 	struct gofer_open_rep rep;
+	uint32_t changes = gi->changes;
 	int fd = -1, r;
 
 	if (handle_fd(gi, write) >= 0)
@@ -140,6 +141,11 @@ static int handle_need(struct gofer_inode *gi, bool write)
 	/* The gofer sent one, but our own table was full. */
 	if (fd < 0)
 		return -ENFILE;
+	if (write) {
+		GUARD(mutex, &gi->inode.mu);
+		if (gi->changes == changes)
+			gofer_inode_update(gi, &rep.attr);
+	}
 	gofer_handle_offer(gi, fd, write);
 	return 0;
 }

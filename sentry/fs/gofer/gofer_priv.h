@@ -132,8 +132,9 @@ struct gofer_inode {
 	struct gofer_sb *fs; /* const */
 	struct gofer_inode *table_next; /* fs->table_mu */
 	bool in_table;			/* fs->table_mu */
-	uint64_t host_ino, host_dev;	/* const */
-	struct timespec host_btime;	/* const: tells reused inode numbers apart */
+	/* fs->table_mu; they change when an overlay of the host copies the file up. */
+	uint64_t host_ino, host_dev;
+	struct timespec host_btime; /* tells reused inode numbers apart */
 	uint64_t *node; /* fs->table_mu: node references held, one for each known name; node[0] is used */
 	uint32_t node_count, node_capacity;
 	uint64_t node0; /* storage for one */

@@ -33,6 +33,89 @@ uint64_t gofer_ino(const struct gofer_sb *fs, uint64_t dev, uint64_t ino)
 	return ino ^ ((dev * 0x9e3779b97f4a7c15ull >> 48) << 40);
 }
 
+static bool same_time(struct timespec a, struct timespec b)
+{
+	return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
+}
+
+static struct gofer_inode **table_bucket(struct gofer_sb *fs, uint64_t dev, uint64_t ino)
+{
+	uint64_t h = (ino * 0x9e3779b97f4a7c15ull) ^ (dev * 0xbf58476d1ce4e5b9ull);
+
+	return &fs->table[(h >> 32) & (fs->table_buckets - 1)];
+}
+
+static void table_grow_locked(struct gofer_sb *fs)
+{
+	uint32_t old_buckets = fs->table_buckets;
+	struct gofer_inode **old = fs->table, *gi, *next;
+	struct gofer_inode **table = calloc(old_buckets * 2, sizeof(struct gofer_inode *));
+
+	if (!table)
+		return;
+	fs->table = table;
+	fs->table_buckets = old_buckets * 2;
+	for (uint32_t b = 0; b < old_buckets; b++) {
+		for (gi = old[b]; gi; gi = next) {
+			struct gofer_inode **head = table_bucket(fs, gi->host_dev, gi->host_ino);
+
+			next = gi->table_next;
+			gi->table_next = *head;
+			*head = gi;
+		}
+	}
+	free(old);
+}
+
+static void table_remove_locked(struct gofer_inode *gi)
+{
+	struct gofer_inode **p = table_bucket(gi->fs, gi->host_dev, gi->host_ino);
+
+	if (!gi->in_table)
+		return;
+	while (*p != gi)
+		p = &(*p)->table_next;
+	*p = gi->table_next;
+	gi->in_table = false;
+	gi->fs->table_count--;
+}
+
+/* The same file as known before: number, device, type, and birth time where the host has one. */
+static bool same_file(const struct gofer_inode *gi, const struct gofer_attr *a)
+{
+	struct timespec btime = host_time(a->btime_s, a->btime_ns);
+
+	return gi->host_ino == a->ino && gi->host_dev == a->dev &&
+	       (gi->inode.mode & S_IFMT) == (a->mode & S_IFMT) &&
+	       (S_ISDIR(a->mode) || same_time(gi->host_btime, btime));
+}
+
+static void table_insert_locked(struct gofer_sb *fs, struct gofer_inode *gi)
+{
+	struct gofer_inode **head;
+
+	if (fs->table_count >= fs->table_buckets)
+		table_grow_locked(fs);
+	head = table_bucket(fs, gi->host_dev, gi->host_ino);
+	gi->table_next = *head;
+	*head = gi;
+	gi->in_table = true;
+	fs->table_count++;
+}
+
+/* The gofer says that this file, the same as before, has other numbers now: an overlay of the host copied it up. */
+static void rebind(struct gofer_inode *gi, const struct gofer_attr *a)
+{
+	struct gofer_sb *fs = gi->fs;
+
+	GUARD(mutex, &fs->table_mu);
+	table_remove_locked(gi);
+	gi->host_ino = a->ino;
+	gi->host_dev = a->dev;
+	gi->host_btime = host_time(a->btime_s, a->btime_ns);
+	table_insert_locked(fs, gi);
+}
+
 void gofer_names_forget(struct gofer_inode *gd)
 {
 	struct listing *l = gd->listing;
@@ -47,11 +130,6 @@ void gofer_names_forget(struct gofer_inode *gd)
 	gd->fs->changes++;
 	prefetch_drop(gd, NULL);
 	gd->inode.names_gen++;
-}
-
-static bool same_time(struct timespec a, struct timespec b)
-{
-	return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
 }
 
 /*
@@ -103,6 +181,8 @@ void gofer_inode_update(struct gofer_inode *gi, const struct gofer_attr *a)
 		gi->gone = false;
 		i->valid_until_ns = host_clock_ns(CLOCK_MONOTONIC_COARSE) + EXCLUSIVE_VALID_NS;
 	}
+	if (a->ino && !same_file(gi, a))
+		rebind(gi, a);
 	gi->changes++;
 	i->mode = (i->mode & S_IFMT) | (a->mode & 07777);
 	i->nlink = a->nlink;
@@ -121,48 +201,6 @@ void gofer_inode_touch(struct gofer_inode *gi)
 {
 	gi->changes++;
 	gi->stale = true;
-}
-
-static struct gofer_inode **table_bucket(struct gofer_sb *fs, uint64_t dev, uint64_t ino)
-{
-	uint64_t h = (ino * 0x9e3779b97f4a7c15ull) ^ (dev * 0xbf58476d1ce4e5b9ull);
-
-	return &fs->table[(h >> 32) & (fs->table_buckets - 1)];
-}
-
-static void table_grow_locked(struct gofer_sb *fs)
-{
-	uint32_t old_buckets = fs->table_buckets;
-	struct gofer_inode **old = fs->table, *gi, *next;
-	struct gofer_inode **table = calloc(old_buckets * 2, sizeof(struct gofer_inode *));
-
-	if (!table)
-		return;
-	fs->table = table;
-	fs->table_buckets = old_buckets * 2;
-	for (uint32_t b = 0; b < old_buckets; b++) {
-		for (gi = old[b]; gi; gi = next) {
-			struct gofer_inode **head = table_bucket(fs, gi->host_dev, gi->host_ino);
-
-			next = gi->table_next;
-			gi->table_next = *head;
-			*head = gi;
-		}
-	}
-	free(old);
-}
-
-static void table_remove_locked(struct gofer_inode *gi)
-{
-	struct gofer_inode **p = table_bucket(gi->fs, gi->host_dev, gi->host_ino);
-
-	if (!gi->in_table)
-		return;
-	while (*p != gi)
-		p = &(*p)->table_next;
-	*p = gi->table_next;
-	gi->in_table = false;
-	gi->fs->table_count--;
 }
 
 /* Adds a node reference to an inode that is known already; false when the inode has that node. */
@@ -237,16 +275,6 @@ static struct gofer_inode *gofer_inode_new(struct gofer_sb *fs, const struct gof
 	return gi;
 }
 
-/* The same file as known before: number, device, type, and birth time where the host has one. */
-static bool same_file(const struct gofer_inode *gi, const struct gofer_attr *a)
-{
-	struct timespec btime = host_time(a->btime_s, a->btime_ns);
-
-	return gi->host_ino == a->ino && gi->host_dev == a->dev &&
-	       (gi->inode.mode & S_IFMT) == (a->mode & S_IFMT) &&
-	       gi->host_btime.tv_sec == btime.tv_sec && gi->host_btime.tv_nsec == btime.tv_nsec;
-}
-
 static uint32_t place_hash(const char *name)
 {
 	uint32_t h = 2166136261u;
@@ -277,19 +305,6 @@ static struct gofer_inode *table_find_locked(struct gofer_sb *fs, const struct g
 		return NULL;
 	}
 	return NULL;
-}
-
-static void table_insert_locked(struct gofer_sb *fs, struct gofer_inode *gi)
-{
-	struct gofer_inode **head;
-
-	if (fs->table_count >= fs->table_buckets)
-		table_grow_locked(fs);
-	head = table_bucket(fs, gi->host_dev, gi->host_ino);
-	gi->table_next = *head;
-	*head = gi;
-	gi->in_table = true;
-	fs->table_count++;
 }
 
 void gofer_inode_placed(struct gofer_inode *gi, struct gofer_inode *dir, const char *name)

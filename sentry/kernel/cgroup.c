@@ -22,6 +22,7 @@ static struct list_node groups = LIST_INIT(groups);
 void cgroups_init(void)
 {
 	mutex_init(&groups_mu, LOCK_OBJECT);
+	cpu_quota_init();
 }
 
 struct cgroup *cgroup_new(uint32_t version)
@@ -36,7 +37,6 @@ struct cgroup *cgroup_new(uint32_t version)
 	cg->version = version;
 	cg->cpu.quota_us = -1;
 	cg->cpu.period_us = CGROUP_CPU_PERIOD_US;
-	cpu_quota_init(cg);
 	waitq_init(&cg->waitq);
 	cg->limits = (struct cgroup_limits){ .memory = CGROUP_NO_LIMIT,
 					     .memory_swap = CGROUP_NO_LIMIT,
@@ -71,7 +71,6 @@ void cgroup_put(struct cgroup *cg)
 	list_del(&cg->node);
 	mutex_unlock(&groups_mu);
 	cpu_quota_set(cg, false);
-	ktimer_cancel_sync(&cg->cpu.timer);
 	memory_account_close(cg->memory);
 	thread_group_put(cg->oom_victim);
 	waitq_fini(&cg->waitq);
@@ -156,6 +155,19 @@ void cgroups_changed(void)
 		populated += cg->pids > 0;
 	list_for_each(cg, &groups, node)
 		cpu_quota_set(cg, populated > 1 && cg->cpu.quota_us > 0);
+}
+
+int64_t cgroups_look(int64_t (*look)(struct cgroup *cg, int64_t now), int64_t now)
+{
+	int64_t next = TIME_FOREVER, at;
+	struct cgroup *cg;
+
+	GUARD(mutex, &groups_mu);
+	list_for_each(cg, &groups, node) {
+		at = look(cg, now);
+		next = MIN(next, at);
+	}
+	return next;
 }
 
 void cgroup_cpu_times(struct cgroup *cg, int64_t *ret_user_ns, int64_t *ret_system_ns)

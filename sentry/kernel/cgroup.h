@@ -29,7 +29,6 @@ struct cgroup_cpu {
 	_Atomic uint64_t period_us;
 	_Atomic bool enforced;
 	_Atomic uint32_t state;	    /* idle, running, throttled */
-	struct ktimer timer;
 	int64_t period_start_ns;    /* CLOCK_MONOTONIC */
 	int64_t base_ns;	    /* used up to the period's start */
 	int64_t debt_ns;	    /* used too much in periods before */

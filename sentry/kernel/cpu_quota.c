@@ -14,6 +14,7 @@ enum { QUOTA_IDLE, QUOTA_RUNNING, QUOTA_THROTTLED };
 #define LOOK_MAX_NS 10000000ll
 
 _Atomic uint32_t cpu_quotas; /* groups whose quota is kept by us */
+static struct ktimer timer;   /* armed while a period of some group runs; under taskset_mu */
 
 static int64_t quota_ns(const struct cgroup *cg)
 {
@@ -86,22 +87,22 @@ static bool rest_locked(struct cgroup *cg, int64_t now)
 	return false;
 }
 
-static void quota_fire(struct ktimer *kt, uint64_t overruns)
+/* Looks at a group whose period runs; returns when to look again, TIME_FOREVER: not at all. taskset_mu. */
+static int64_t look_at(struct cgroup *cg, int64_t now)
 {
-	struct cgroup *cg = container_of(kt, struct cgroup, cpu.timer);
-	int64_t now = clock_mono(), end, left, look;
+	int64_t end, left, look;
 
-	(void)overruns;
-	GUARD(mutex, &taskset_mu);
+	if (cg->cpu.state == QUOTA_IDLE)
+		return TIME_FOREVER;
 	if (!cg->cpu.enforced) {
 		release_locked(cg, now);
 		cg->cpu.state = QUOTA_IDLE;
-		return;
+		return TIME_FOREVER;
 	}
 	end = cg->cpu.period_start_ns + period_ns(cg);
 	if (now >= end) {
 		if (!next_period_locked(cg, now) && rest_locked(cg, now))
-			return;
+			return TIME_FOREVER;
 		end = now + period_ns(cg);
 	}
 	left = quota_ns(cg) - cg->cpu.debt_ns - (used_locked(cg) - cg->cpu.base_ns);
@@ -113,9 +114,18 @@ static void quota_fire(struct ktimer *kt, uint64_t overruns)
 	}
 	look = MAX(left / kernel_cpu_count(), LOOK_MIN_NS);
 	look = MIN(look, LOOK_MAX_NS);
-	if (cg->cpu.state == QUOTA_RUNNING)
-		end = MIN(end, now + look);
-	ktimer_arm(kt, end, 0);
+	return cg->cpu.state == QUOTA_RUNNING ? MIN(end, now + look) : end;
+}
+
+static void quota_fire(struct ktimer *kt, uint64_t overruns)
+{
+	int64_t next;
+
+	(void)overruns;
+	GUARD(mutex, &taskset_mu);
+	next = cgroups_look(look_at, clock_mono());
+	if (next != TIME_FOREVER)
+		ktimer_arm(kt, next, 0);
 }
 
 /* The first task of a period; others may have been faster. */
@@ -128,7 +138,7 @@ static void begin(struct cgroup *cg)
 		return;
 	cg->cpu.debt_ns = 0;
 	begin_period_locked(cg, clock_mono());
-	ktimer_arm(&cg->cpu.timer, cg->cpu.period_start_ns + LOOK_MIN_NS, 0);
+	ktimer_arm(&timer, cg->cpu.period_start_ns + LOOK_MIN_NS, 0);
 }
 
 void cpu_quota_gate(struct task *t)
@@ -143,9 +153,9 @@ void cpu_quota_gate(struct task *t)
 		(void)!task_block_killable(t, TIME_FOREVER, "cpu quota");
 }
 
-void cpu_quota_init(struct cgroup *cg)
+void cpu_quota_init(void)
 {
-	ktimer_init(&cg->cpu.timer, CLOCK_MONOTONIC, quota_fire);
+	ktimer_init(&timer, CLOCK_MONOTONIC, quota_fire);
 }
 
 void cpu_quota_set(struct cgroup *cg, bool enforced)
@@ -159,7 +169,6 @@ void cpu_quota_set(struct cgroup *cg, bool enforced)
 }
 
 STATE_DESC(cgroup_cpu, S_VAL(cgroup_cpu, 1, quota_us), S_VAL(cgroup_cpu, 2, period_us), S_VAL(cgroup_cpu, 3, enforced),
-	   S_VAL(cgroup_cpu, 4, state), S_NOSAVE(cgroup_cpu, timer, "armed by the first task"),
-	   S_VAL(cgroup_cpu, 5, period_start_ns), S_VAL(cgroup_cpu, 6, base_ns), S_VAL(cgroup_cpu, 7, debt_ns),
+	   S_VAL(cgroup_cpu, 4, state), S_VAL(cgroup_cpu, 5, period_start_ns), S_VAL(cgroup_cpu, 6, base_ns), S_VAL(cgroup_cpu, 7, debt_ns),
 	   S_VAL(cgroup_cpu, 8, throttle_start_ns), S_VAL(cgroup_cpu, 9, periods), S_VAL(cgroup_cpu, 10, throttled_periods),
 	   S_VAL(cgroup_cpu, 11, throttled_ns));

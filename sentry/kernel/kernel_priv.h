@@ -118,7 +118,9 @@ void oom_settle(struct task *t);
 
 /* cgroup.c, cpu_quota.c */
 void cgroups_init(void);
-void cpu_quota_init(struct cgroup *cg);
+/* Calls look for each group, which cannot go away meanwhile; returns the least of what it returned. */
+int64_t cgroups_look(int64_t (*look)(struct cgroup *cg, int64_t now), int64_t now);
+void cpu_quota_init(void);
 void cpu_quota_set(struct cgroup *cg, bool enforced); /* under the lock of the list of groups, or before and after its time */
 extern _Atomic uint32_t cpu_quotas;
 /* Waits until the task's container has cpu time; in front of guest code, no locks. */

@@ -7,6 +7,7 @@
 #include <sys/sysinfo.h>
 
 #include "platform/host/notifier.h"
+#include "sentry/fs/cgroup/cgroupfs.h"
 #include "sentry/fs/dev/dev.h"
 #include "sentry/fs/devpts/tty.h"
 #include "sentry/fs/epoll/epoll.h"
@@ -48,6 +49,7 @@ static int start_proc(struct boot *b)
 	proc_register();
 	sys_register();
 	mqueue_fs_register();
+	cgroupfs_register();
 	return 0;
 }
 

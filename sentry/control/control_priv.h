@@ -31,14 +31,16 @@ void process_build_fini(struct process_build *b);
 /* A string of a message's bytes: NULL when it holds a NUL or memory is out. */
 char *bytes_dup(const ProtobufCBinaryData *b);
 
-/* mounts.c: the container's tree, with a proc of pid_ns and an mqueue of ipc_ns. gofer connections are descriptors
- * [first_fd, ...) of the request. */
+/*
+ * mounts.c: the container's tree, with a proc of pid_ns, an mqueue of ipc_ns and a cgroup file system of cgroup. gofer
+ * connections are descriptors [first_fd, ...) of the request.
+ */
 struct mount_build {
 	struct mnt_ns *ns;
 	struct path root;
 };
 NODISCARD int mounts_build(struct urpc_request *req, const Urpc__Container *c, size_t first_fd,
-			   struct user_ns *user_ns, struct pid_ns *pid_ns, struct ipc_ns *ipc_ns,
+			   struct user_ns *user_ns, struct pid_ns *pid_ns, struct ipc_ns *ipc_ns, struct cgroup *cgroup,
 			   struct mount_build *ret);
 
 /* create.c: the sandbox ends with its root container. */

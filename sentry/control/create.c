@@ -5,7 +5,7 @@
 
 #include "sentry/control/control_priv.h"
 #include "sentry/kernel/seccomp.h"
-#include "sentry/mm/mm.h"
+#include "sentry/mm/account.h"
 
 /* Copies an id map of the message into *ret_map (owned by the namespace). */
 static int copy_map(Urpc__IdMap *const *map, size_t count, struct id_map_extent **ret_map,
@@ -67,6 +67,32 @@ static struct uts_ns *make_uts_ns(const Urpc__Container *c, struct user_ns *user
 	return uts;
 }
 
+/* Version 2 when the container mounts that, or what it mounts is as on the host; without any mount too. */
+static uint32_t cgroup_version(const Urpc__Container *c)
+{
+	if (c->cgroup_version == 2)
+		return 2;
+	for (size_t i = 0; i < c->n_mounts; i++)
+		if (strcmp(c->mounts[i]->type, "cgroup") == 0)
+			return 1;
+	return 2;
+}
+
+static int make_cgroup(struct urpc_request *req, const Urpc__Container *c, struct cgroup **ret_cgroup)
+{
+	struct cgroup *cg = cgroup_new(cgroup_version(c));
+
+	if (!cg)
+		return -ENOMEM;
+	if (c->resources && control_set_limits(cg, c->resources) < 0) {
+		cgroup_put(cg);
+		return urpc_fail(req, -EINVAL, "container %.64s: linux.resources: a cpu quota is at least 1000, a period "
+					       "1000 to 1000000 us", c->id);
+	}
+	*ret_cgroup = cg;
+	return 0;
+}
+
 /* The filter of the container's processes, checked as if a program had installed it. *ret_filter: NULL for none. */
 static int make_seccomp(struct urpc_request *req, const Urpc__Container *c, struct seccomp_filter **ret_filter)
 {
@@ -89,19 +115,16 @@ static int make_seccomp(struct urpc_request *req, const Urpc__Container *c, stru
 
 /* Namespaces and the container object; the mount namespace and root of m move into it. */
 static int make_container(const Urpc__Container *c, struct user_ns *user_ns, struct pid_ns *pid_ns,
-			  struct ipc_ns *ipc_ns, struct seccomp_filter *seccomp, struct mount_build *m,
-			  struct container **ret_c)
+			  struct ipc_ns *ipc_ns, struct seccomp_filter *seccomp, struct cgroup *cgroup,
+			  struct mount_build *m, struct container **ret_c)
 {
 	struct container_args a = { .id = c->id, .mnt_ns = m->ns, .root = m->root, .user_ns = user_ns,
-				    .pid_ns = pid_ns, .ipc = ipc_ns, .seccomp = seccomp };
+				    .pid_ns = pid_ns, .ipc = ipc_ns, .seccomp = seccomp, .cgroup = cgroup };
 	int err = -ENOMEM;
 
 	a.uts = make_uts_ns(c, user_ns);
 	a.net = net_ns_new(user_ns);
-	a.cgroup = cgroup_new();
-	if (a.uts && a.net && a.cgroup)
-		err = c->resources ? control_set_limits(a.cgroup, c->resources) : 0;
-	if (err == 0)
+	if (a.uts && a.net)
 		err = container_new(&a, ret_c);
 	if (err == 0)
 		*m = (struct mount_build){ 0 };
@@ -109,7 +132,6 @@ static int make_container(const Urpc__Container *c, struct user_ns *user_ns, str
 		uts_ns_put(a.uts);
 	if (a.net)
 		net_ns_put(a.net);
-	cgroup_put(a.cgroup);
 	return err;
 }
 
@@ -128,15 +150,20 @@ static int create_in(struct urpc_request *req, const Urpc__Container *c, struct 
 	struct container *container = NULL;
 	struct seccomp_filter *seccomp = NULL;
 	struct ipc_ns *ipc_ns = ipc_ns_new(user_ns);
+	struct cgroup *cgroup = NULL;
 	int err;
 
-	err = ipc_ns ? make_seccomp(req, c, &seccomp) : -ENOMEM;
+	err = ipc_ns ? make_cgroup(req, c, &cgroup) : -ENOMEM;
 	if (err == 0)
-		err = mounts_build(req, c, first_gofer, user_ns, pid_ns, ipc_ns, &m);
+		memory_set_self(cgroup->memory); /* files that the mounts begin with */
+	if (err == 0)
+		err = make_seccomp(req, c, &seccomp);
+	if (err == 0)
+		err = mounts_build(req, c, first_gofer, user_ns, pid_ns, ipc_ns, cgroup, &m);
 	if (err == 0)
 		err = process_build(req, c->process, 0, user_ns, &m.root, m.ns, &p);
 	if (err == 0) {
-		err = make_container(c, user_ns, pid_ns, ipc_ns, seccomp, &m, &container);
+		err = make_container(c, user_ns, pid_ns, ipc_ns, seccomp, cgroup, &m, &container);
 		if (err < 0)
 			err = urpc_fail(req, err == -EEXIST ? -EEXIST : -EINVAL, "container %.64s: %s",
 					c->id, strerror(-err));
@@ -157,6 +184,8 @@ static int create_in(struct urpc_request *req, const Urpc__Container *c, struct 
 	process_build_fini(&p);
 	seccomp_filter_put(seccomp);
 	ipc_ns_put(ipc_ns);
+	memory_set_self(NULL);
+	cgroup_put(cgroup);
 	return err;
 }
 

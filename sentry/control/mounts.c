@@ -11,6 +11,7 @@
 
 #include "platform/base/log.h"
 #include "sentry/control/control_priv.h"
+#include "sentry/fs/cgroup/cgroupfs.h"
 #include "sentry/fs/gofer/gofer_fs.h"
 #include "sentry/fs/overlay/overlay.h"
 #include "sentry/fs/proc/proc.h"
@@ -30,6 +31,7 @@ struct builder {
 	struct user_ns *user_ns;
 	struct pid_ns *pid_ns;
 	struct ipc_ns *ipc_ns;
+	struct cgroup *cgroup;
 	const struct cred *root_cred; /* the container's root */
 	const struct cred *make_cred; /* with its ids and the capabilities of the sandbox: makes what the container cannot */
 	struct walk walk, make_walk;  /* as them in the new tree */
@@ -184,10 +186,57 @@ static int mount_gofer(struct builder *b, const Urpc__Mount *m, const char *targ
 	return err < 0 ? err : mount_sb(b, sb, target, source, flags);
 }
 
+/* One hierarchy of version 1 below base, and the links to it. */
+static int mount_hierarchy(struct builder *b, const struct cgroup_hierarchy *h, const char *base, uint64_t flags)
+{
+	char path[PATH_MAX_GUEST];
+	struct superblock *sb;
+	int err = cgroupfs_new(b->cgroup, h, &sb);
+
+	if (err < 0)
+		return err;
+	if ((size_t)snprintf(path, sizeof(path), "%s/%s", base, h->dir) >= sizeof(path))
+		err = -ENAMETOOLONG;
+	else
+		err = make_target(b, path, false);
+	if (err < 0) {
+		superblock_put(sb);
+		return err;
+	}
+	err = mount_sb(b, sb, path, "cgroup", flags);
+	for (size_t i = 0; i < ARRAY_COUNT(h->alias) && h->alias[i] && err == 0; i++) {
+		snprintf(path, sizeof(path), "%s/%s", base, h->alias[i]);
+		err = vfs_symlink(&b->walk, h->dir, path);
+	}
+	return err;
+}
+
+/*
+ * What the container sees of its limits: version 2 is one file system; version 1 one for each hierarchy, in a tmpfs. A mount
+ * of type cgroup is what the host has.
+ */
+static int mount_cgroup(struct builder *b, const char *type, const char *source, const char *target, uint64_t flags)
+{
+	struct superblock *sb;
+	int err;
+
+	flags &= MOUNT_ATTRIBUTES;
+	if (strcmp(type, "cgroup2") == 0 || b->c->cgroup_version == 2) {
+		err = cgroupfs_new(b->cgroup, NULL, &sb);
+		return err < 0 ? err : mount_sb(b, sb, target, source, flags);
+	}
+	err = vfs_mount(&b->walk, "tmpfs", target, "tmpfs", flags & ~(uint64_t)MS_RDONLY, "mode=755,size=64k");
+	for (size_t i = 0; i < cgroup_hierarchy_count && err == 0; i++)
+		err = mount_hierarchy(b, &cgroup_hierarchies[i], target, flags);
+	if (err == 0 && (flags & MS_RDONLY))
+		err = vfs_mount(&b->walk, NULL, target, NULL, flags | MS_BIND | MS_REMOUNT, NULL);
+	return err;
+}
+
 /* Types that have nothing behind them here are shown as an empty directory. */
 static bool is_placeholder(const char *type)
 {
-	static const char *const types[] = { "cgroup", "cgroup2", "debugfs", "securityfs",
+	static const char *const types[] = { "debugfs", "securityfs",
 					     "tracefs", "bpf", "configfs", "hugetlbfs", "fusectl" };
 
 	for (size_t i = 0; i < ARRAY_COUNT(types); i++) {
@@ -212,6 +261,8 @@ static int mount_type(struct builder *b, const char *type, const char *source, c
 		err = mqueue_fs_new(b->ipc_ns, &sb);
 		return err < 0 ? err : mount_sb(b, sb, target, source, flags & MOUNT_ATTRIBUTES);
 	}
+	if (strcmp(type, "cgroup") == 0 || strcmp(type, "cgroup2") == 0)
+		return mount_cgroup(b, type, source, target, flags);
 	err = vfs_mount(&b->walk, source, target, type, flags & (MOUNT_ATTRIBUTES | MS_STRICTATIME),
 			data);
 	if (err == -ENODEV && is_placeholder(type)) {
@@ -528,10 +579,11 @@ static const struct cred *mapped_root(struct user_ns *ns, struct user_ns *user_n
 }
 
 int mounts_build(struct urpc_request *req, const Urpc__Container *c, size_t first_fd,
-		 struct user_ns *user_ns, struct pid_ns *pid_ns, struct ipc_ns *ipc_ns, struct mount_build *ret)
+		 struct user_ns *user_ns, struct pid_ns *pid_ns, struct ipc_ns *ipc_ns, struct cgroup *cgroup,
+		 struct mount_build *ret)
 {
 	struct builder b = { .req = req, .c = c, .first_fd = first_fd, .user_ns = user_ns,
-			     .pid_ns = pid_ns, .ipc_ns = ipc_ns };
+			     .pid_ns = pid_ns, .ipc_ns = ipc_ns, .cgroup = cgroup };
 	int err;
 
 	*ret = (struct mount_build){ 0 };

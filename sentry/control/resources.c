@@ -78,6 +78,9 @@ int control_event(struct urpc_request *req, const Urpc__ContainerId *arg, Urpc__
 	result->pids_limit = cg->pids_limit == CGROUP_NO_LIMIT ? 0 : cg->pids_limit;
 	result->pids_failcnt = cg->pids_failcnt;
 	result->oom_kills = cg->oom_kills;
+	result->cpu_periods = cg->cpu.periods;
+	result->cpu_throttled_periods = cg->cpu.throttled_periods;
+	result->cpu_throttled_ns = (uint64_t)cg->cpu.throttled_ns;
 	memory_account_use(cg->memory, &memory);
 	result->memory_usage = memory.total;
 	result->memory_max = cg->memory->peak;

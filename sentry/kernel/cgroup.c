@@ -16,14 +16,27 @@
 #define PERIOD_MAX_US 1000000u
 #define QUOTA_MIN_US 1000
 
-struct cgroup *cgroup_new(void)
+static struct mutex groups_mu; /* LOCK_OBJECT: the list */
+static struct list_node groups = LIST_INIT(groups);
+
+void cgroups_init(void)
+{
+	mutex_init(&groups_mu, LOCK_OBJECT);
+	cpu_quota_init();
+}
+
+struct cgroup *cgroup_new(uint32_t version)
 {
 	struct cgroup *cg = calloc(1, sizeof(*cg));
 
 	if (!cg)
 		return NULL;
 	refcount_init(&cg->refs, 1);
+	list_init(&cg->node);
 	mutex_init(&cg->mu, LOCK_LEAF);
+	cg->version = version;
+	cg->cpu.quota_us = -1;
+	cg->cpu.period_us = CGROUP_CPU_PERIOD_US;
 	waitq_init(&cg->waitq);
 	cg->limits = (struct cgroup_limits){ .memory = CGROUP_NO_LIMIT,
 					     .memory_swap = CGROUP_NO_LIMIT,
@@ -38,6 +51,9 @@ struct cgroup *cgroup_new(void)
 		cgroup_put(cg);
 		return NULL;
 	}
+	mutex_lock(&groups_mu);
+	list_add_tail(&groups, &cg->node);
+	mutex_unlock(&groups_mu);
 	return cg;
 }
 
@@ -51,6 +67,10 @@ void cgroup_put(struct cgroup *cg)
 {
 	if (!cg || !refcount_put(&cg->refs))
 		return;
+	mutex_lock(&groups_mu);
+	list_del(&cg->node);
+	mutex_unlock(&groups_mu);
+	cpu_quota_set(cg, false);
 	memory_account_close(cg->memory);
 	thread_group_put(cg->oom_victim);
 	waitq_fini(&cg->waitq);
@@ -73,6 +93,9 @@ int cgroup_set_limits(struct cgroup *cg, const struct cgroup_limits *l)
 	cg->limits = *l;
 	mutex_unlock(&cg->mu);
 	cg->pids_limit = l->pids;
+	cg->cpu.quota_us = l->cpu_quota_us;
+	cg->cpu.period_us = l->cpu_period_us;
+	cgroups_changed();
 	cg->memory->limit = l->memory;
 	if (memory_account_excess(cg->memory))
 		cgroup_trim_memory(cg);
@@ -122,12 +145,43 @@ struct cgroup *task_cgroup(const struct task *t)
 	return t && t->tg->container ? container_cgroup(t->tg->container) : NULL;
 }
 
+void cgroups_changed(void)
+{
+	unsigned populated = 0;
+	struct cgroup *cg;
+
+	GUARD(mutex, &groups_mu);
+	list_for_each(cg, &groups, node)
+		populated += cg->pids > 0;
+	list_for_each(cg, &groups, node)
+		cpu_quota_set(cg, populated > 1 && cg->cpu.quota_us > 0);
+}
+
+int64_t cgroups_look(int64_t (*look)(struct cgroup *cg, int64_t now), int64_t now)
+{
+	int64_t next = TIME_FOREVER, at;
+	struct cgroup *cg;
+
+	GUARD(mutex, &groups_mu);
+	list_for_each(cg, &groups, node) {
+		at = look(cg, now);
+		next = MIN(next, at);
+	}
+	return next;
+}
+
 void cgroup_cpu_times(struct cgroup *cg, int64_t *ret_user_ns, int64_t *ret_system_ns)
+{
+	GUARD(mutex, &taskset_mu);
+	cgroup_cpu_times_locked(cg, ret_user_ns, ret_system_ns);
+}
+
+void cgroup_cpu_times_locked(struct cgroup *cg, int64_t *ret_user_ns, int64_t *ret_system_ns)
 {
 	int64_t user = 0, sys = 0;
 	struct task *t;
 
-	GUARD(mutex, &taskset_mu);
+	mutex_assert_held(&taskset_mu);
 	list_for_each(t, &all_tasks, all_node) {
 		int64_t u, s;
 
@@ -141,7 +195,8 @@ void cgroup_cpu_times(struct cgroup *cg, int64_t *ret_user_ns, int64_t *ret_syst
 	*ret_system_ns = cg->dead_system_ns + sys;
 }
 
-STATE_DESC(cgroup, S_NOSAVE(cgroup, refs, "recounted"), S_NOSAVE(cgroup, mu, "not held at a safe point"),
+STATE_DESC(cgroup, S_NOSAVE(cgroup, refs, "recounted"), S_NOSAVE(cgroup, node, "list is rebuilt"), S_VAL(cgroup, 11, version),
+	   S_EMBED(cgroup, 12, cpu, cgroup_cpu), S_NOSAVE(cgroup, mu, "not held at a safe point"),
 	   S_VAL(cgroup, 1, limits), S_VAL(cgroup, 2, pids_limit), S_VAL(cgroup, 3, pids), S_VAL(cgroup, 4, pids_peak),
 	   S_VAL(cgroup, 5, pids_failcnt), S_VAL(cgroup, 6, oom_kills), S_VAL(cgroup, 7, dead_user_ns),
 	   S_REF(cgroup, 9, memory, memory_account), S_VAL(cgroup, 10, oom_events), S_NOSAVE(cgroup, relieving, "false at a safe point"),

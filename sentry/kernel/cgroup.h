@@ -23,8 +23,24 @@ struct cgroup_limits {
 	char cpuset_cpus[128], cpuset_mems[64];		  /* lists; "": not restricted */
 };
 
+/* Cpu quota, kept by the sentry when several containers share it (cpu_quota.c). Protected by taskset_mu but what is atomic. */
+struct cgroup_cpu {
+	_Atomic int64_t quota_us;   /* -1: none */
+	_Atomic uint64_t period_us;
+	_Atomic bool enforced;
+	_Atomic uint32_t state;	    /* idle, running, throttled */
+	int64_t period_start_ns;    /* CLOCK_MONOTONIC */
+	int64_t base_ns;	    /* used up to the period's start */
+	int64_t debt_ns;	    /* used too much in periods before */
+	int64_t throttle_start_ns;
+	_Atomic uint64_t periods, throttled_periods;
+	_Atomic int64_t throttled_ns;
+};
+
 struct cgroup {
 	struct refcount refs;
+	struct list_node node; /* the list of all groups, under its lock */
+	uint32_t version; /* const: of what the container sees in /proc and /sys, 1 or 2 */
 	struct mutex mu; /* LOCK_LEAF */
 	struct cgroup_limits limits; /* mu */
 	_Atomic uint64_t pids_limit; /* a copy of limits.pids */
@@ -35,11 +51,12 @@ struct cgroup {
 	struct thread_group *oom_victim; /* taskset; reference: killed, and its memory not yet given back */
 	int64_t oom_victim_ns;		 /* taskset: when, CLOCK_MONOTONIC */
 	int64_t dead_user_ns, dead_system_ns; /* taskset: of ended tasks */
+	struct cgroup_cpu cpu;
 	struct waitq waitq; /* POLLPRI: a counter of an event file went up */
 };
 
 /* A group without limits and one reference; NULL when out of memory. */
-struct cgroup *cgroup_new(void);
+struct cgroup *cgroup_new(uint32_t version);
 struct cgroup *cgroup_get(struct cgroup *cg);
 void cgroup_put(struct cgroup *cg);
 
@@ -61,6 +78,9 @@ void oom_init(void);
 
 /* Time that the group's tasks, living and dead, have run; takes taskset_mu. */
 void cgroup_cpu_times(struct cgroup *cg, int64_t *ret_user_ns, int64_t *ret_system_ns);
+void cgroup_cpu_times_locked(struct cgroup *cg, int64_t *ret_user_ns, int64_t *ret_system_ns);
+/* A container was made or started, or a limit has changed: which groups have a quota that the sandbox's cgroup does not keep? */
+void cgroups_changed(void);
 
 /* The group of a task's container, borrowed while the task is; NULL for no task, or one outside of containers (unit tests). */
 struct cgroup *task_cgroup(const struct task *t);

@@ -54,6 +54,7 @@ int kernel_init(struct platform *platform, uint32_t cpus)
 	mutex_init(&containers_mu, LOCK_CONTAINER);
 	kernel_platform = platform;
 	oom_init();
+	cgroups_init();
 	cpu_count = MAX(cpus, 1u);
 	root_pid_ns = pid_ns_new(&root_user_ns, NULL);
 	return root_pid_ns ? 0 : -ENOMEM;
@@ -514,6 +515,7 @@ int container_start(struct container *c)
 {
 	struct container_process *p;
 
+	cgroups_changed();
 	GUARD(mutex, &taskset_mu);
 	p = find_process(c, 0);
 	if (!p || c->started)

@@ -178,6 +178,8 @@ enum run_state run_interrupt(struct task *t)
 	enum step step;
 
 	pause_gate(t);
+	if (unlikely(t->over_limit))
+		oom_settle(t);
 	mutex_lock(&taskset_mu);
 	t->interrupt = kernel_paused();
 	if (t->killed) {

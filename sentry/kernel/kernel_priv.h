@@ -116,6 +116,16 @@ void cpu_limit_changed(struct thread_group *tg);
 /* oom.c: on its way out of a call that took more memory than the container has left. Task thread, no locks. */
 void oom_settle(struct task *t);
 
+/* cgroup.c, cpu_quota.c */
+void cgroups_init(void);
+/* Calls look for each group, which cannot go away meanwhile; returns the least of what it returned. */
+int64_t cgroups_look(int64_t (*look)(struct cgroup *cg, int64_t now), int64_t now);
+void cpu_quota_init(void);
+void cpu_quota_set(struct cgroup *cg, bool enforced); /* under the lock of the list of groups, or before and after its time */
+extern _Atomic uint32_t cpu_quotas;
+/* Waits until the task's container has cpu time; in front of guest code, no locks. */
+void cpu_quota_gate(struct task *t);
+
 /* exec.c */
 /* Kills the other threads of the calling task's process and takes over the leader's number. */
 NODISCARD int exec_dethread(struct task *t);

@@ -230,6 +230,7 @@ static bool relieve_in_call(struct task *t, struct cgroup *cg, uint64_t size)
 	if (memory_account_room(cg->memory) >= MAX(size, (uint64_t)ROOM_ENOUGH))
 		return true;
 	t->over_limit = true;
+	t->interrupt = true;
 	memory_exceed(excess);
 	return memory_account_excess(cg->memory) + size <= excess;
 }

@@ -151,6 +151,11 @@ static enum run_state run_app(struct task *t)
 
 	if (unlikely(t->interrupt))
 		return RUN_INTERRUPT;
+	if (unlikely(atomic_load_explicit(&cpu_quotas, memory_order_relaxed))) {
+		cpu_quota_gate(t);
+		if (t->killed)
+			return RUN_INTERRUPT;
+	}
 	if (unlikely(t->facts != (facts_allowed(t) ? FACTS_ALLOWED : FACTS_FORBIDDEN)))
 		facts_update(t);
 	account(t, &t->system_ns);

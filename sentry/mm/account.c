@@ -6,6 +6,9 @@
 #include "sentry/mm/account_priv.h"
 #include "sentry/state/desc.h"
 
+/* Up to so much a scan takes no more than some milliseconds. */
+#define SCAN_CHEAP (128ull << 20)
+
 static struct memory_account accounts[ACCOUNTS_MAX]; /* the first: nobody's */
 static memory_relief_fn relief;			      /* const after boot */
 static _Thread_local struct memory_account *self;
@@ -100,9 +103,11 @@ uint64_t memory_account_used(struct memory_account *a)
 	struct memory_use use;
 	uint64_t used;
 
-	for (unsigned i = 1; i < ACCOUNTS_MAX; i++) {
-		if (&accounts[i] == a || !accounts[i].charged)
-			continue;
+	bool alone = true;
+
+	for (unsigned i = 1; i < ACCOUNTS_MAX; i++)
+		alone &= &accounts[i] == a || !accounts[i].charged;
+	if (!alone || a->charged <= SCAN_CHEAP) {
 		memory_account_use(a, &use);
 		return use.total;
 	}

@@ -37,7 +37,7 @@ uint64_t memory_account_excess(const struct memory_account *a);
 struct memory_use { uint64_t anon, shmem, pipe, total; };
 void memory_account_use(struct memory_account *a, struct memory_use *ret);
 
-/* The total alone, cheap when nobody else has memory. */
+/* The total alone; cheaper, and up to 4 MiB too much, when it is large and nobody else has memory. */
 uint64_t memory_account_used(struct memory_account *a);
 
 /* Which account the calling thread's allocations are charged to; NULL (every thread's first): nobody's, no limit. */

@@ -16,7 +16,7 @@ void account_uncharge(struct memory_account *a, uint64_t size);
 
 /* memfile.c: adds the bytes that the host holds of the account's frames. */
 void memfile_scan(struct memfile *mf, unsigned account, uint64_t by_kind[MEMFILE_KINDS]);
-/* Bytes that the host holds of allocated frames. */
+/* Bytes that the host holds, some MiB of free frames included. */
 uint64_t memfile_held(struct memfile *mf);
 
 #endif

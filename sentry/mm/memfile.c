@@ -508,8 +508,9 @@ void memory_usage(struct memory_usage *ret)
 
 #define MARK_FREE UINT32_MAX
 
-/* Copies the marks of up to max frames from i on, MARK_FREE for free ones; returns how many frames were looked at. */
-static uint32_t scan_marks(struct memfile *mf, uint32_t i, uint32_t max, uint32_t *mark, bool *ret_any)
+/* Copies the marks of up to max frames from i on, MARK_FREE for free ones; returns how many frames were looked at.
+ * *ret_any: some of them are the account's. */
+static uint32_t scan_marks(struct memfile *mf, unsigned account, uint32_t i, uint32_t max, uint32_t *mark, bool *ret_any)
 {
 	uint32_t run;
 
@@ -524,15 +525,14 @@ static uint32_t scan_marks(struct memfile *mf, uint32_t i, uint32_t max, uint32_
 		struct frame *f = frame_at(mf, i + k);
 
 		mark[k] = atomic_load_explicit(&f->refs, memory_order_relaxed) ? f->prev : MARK_FREE;
-		*ret_any |= mark[k] != MARK_FREE;
+		*ret_any |= mark[k] >> KIND_BITS == account;
 	}
 	return max;
 }
 
 uint64_t memfile_held(struct memfile *mf)
 {
-	GUARD(mutex, &mf->mu);
-	return host_bytes(mf) - MIN(host_bytes(mf), (uint64_t)mf->dirty_count * PAGE);
+	return host_bytes(mf);
 }
 
 void memfile_scan(struct memfile *mf, unsigned account, uint64_t by_kind[MEMFILE_KINDS])
@@ -547,7 +547,7 @@ void memfile_scan(struct memfile *mf, unsigned account, uint64_t by_kind[MEMFILE
 	for (uint32_t i = 1; i < end; i += n) {
 		void *p;
 
-		n = scan_marks(mf, i, SCAN_FRAMES, mark, &any);
+		n = scan_marks(mf, account, i, SCAN_FRAMES, mark, &any);
 		p = any ? memfile_window(mf, (uint64_t)i * PAGE) : NULL;
 		if (!p || mincore(p, (size_t)n * PAGE, resident) < 0)
 			continue;

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
+#include "sentry/fs/cgroup/cgroupfs.h"
 #include "sentry/fs/devpts/tty.h"
 #include "sentry/fs/proc/proc_priv.h"
 #include "sentry/kernel/container.h"
@@ -564,10 +565,16 @@ static int mountinfo_show(struct simple_inode *s, struct file *f, struct seq *q)
 
 static int cgroup_show(struct simple_inode *s, struct file *f, struct seq *q)
 {
-	(void)s;
+	struct cgroup *cg = task_cgroup(proc_task(s));
+
 	(void)f;
-	/* The container is the root of its cgroup namespace. */
-	seq_puts(q, "0::/\n");
+	/* The container is the root of its cgroup namespace; another one of the pod is not below it. */
+	for (size_t i = 0; cg && cg->version == 1 && i < cgroup_hierarchy_count; i++)
+		seq_printf(q, "%d:%s:%s\n", cgroup_hierarchies[i].number,
+			   strncmp(cgroup_hierarchies[i].options, "xattr,", 6) ? cgroup_hierarchies[i].options :
+										 cgroup_hierarchies[i].options + 6,
+			   cg == task_cgroup(current) ? "/" : "/..");
+	seq_printf(q, "0::%s\n", cg == task_cgroup(current) ? "/" : "/..");
 	return 0;
 }
 

@@ -236,7 +236,6 @@ static const struct fixed fixed_files[] = {
 	{ "misc", "" },
 	{ "locks", "" },
 	{ "crypto", "" },
-	{ "cgroups", "#subsys_name\thierarchy\tnum_cgroups\tenabled\n" },
 	{ "key-users", "" },
 	{ "keys", "" },
 	{ "buddyinfo", "" },
@@ -257,6 +256,24 @@ static int fixed_show(struct simple_inode *s, struct file *f, struct seq *q)
 	return 0;
 }
 
+/* The controllers, and which hierarchy of version 1 each is in (0: version 2). */
+static int cgroups_show(struct simple_inode *s, struct file *f, struct seq *q)
+{
+	static const struct {
+		const char *name;
+		int hierarchy;
+	} rows[] = { { "cpuset", 6 }, { "cpu", 5 },	{ "cpuacct", 5 }, { "blkio", 9 },
+		     { "memory", 4 }, { "devices", 7 }, { "freezer", 8 }, { "pids", 3 } };
+	struct cgroup *cg = task_cgroup(current);
+
+	(void)s;
+	(void)f;
+	seq_puts(q, "#subsys_name\thierarchy\tnum_cgroups\tenabled\n");
+	for (size_t i = 0; i < ARRAY_COUNT(rows); i++)
+		seq_printf(q, "%s\t%d\t1\t1\n", rows[i].name, cg && cg->version == 1 ? rows[i].hierarchy : 0);
+	return 0;
+}
+
 static int pressure_show(struct simple_inode *s, struct file *f, struct seq *q)
 {
 	(void)s;
@@ -267,6 +284,7 @@ static int pressure_show(struct simple_inode *s, struct file *f, struct seq *q)
 }
 
 #define SHOW_OPS(id) static const struct simple_ops id##_ops = { .name = #id, .show = id##_show }
+SHOW_OPS(cgroups);
 SHOW_OPS(meminfo);
 SHOW_OPS(cpuinfo);
 SHOW_OPS(stat);
@@ -281,7 +299,7 @@ static const struct {
 	const char *name;
 	const struct simple_ops *ops;
 } live_files[] = {
-	{ "meminfo", &meminfo_ops }, { "cpuinfo", &cpuinfo_ops }, { "stat", &stat_ops },
+	{ "cgroups", &cgroups_ops }, { "meminfo", &meminfo_ops }, { "cpuinfo", &cpuinfo_ops }, { "stat", &stat_ops },
 	{ "uptime", &uptime_ops },   { "loadavg", &loadavg_ops }, { "version", &version_ops },
 	{ "filesystems", &filesystems_ops },
 };

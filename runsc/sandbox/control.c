@@ -29,6 +29,9 @@ int control_connect(const struct container *c, struct urpc_client **ret, struct 
 	char path[64];
 	int result;
 
+	if (process_is_stopped(c->sentry))
+		return error_set(err, "the sandbox of %s does not answer: its process %d was stopped (continue it with "
+				      "SIGCONT, or use `kill ID KILL`)", c->id, (int)c->sentry.pid);
 	snprintf(path, sizeof(path), "/proc/self/fd/%d/" SOCKET_NAME, c->dir_fd);
 	result = urpc_connect(path, ret);
 	if (result == -ENOENT || result == -ECONNREFUSED)

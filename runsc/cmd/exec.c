@@ -171,33 +171,43 @@ static int watch(const struct container *c, int pid, int master, int signal_fd, 
 	return died ? -1 : exit_code_of(status);
 }
 
-/* exec --detach: a process that stands for the program: takes its signals, ends with its status. */
-static NORETURN void stand_in(struct container *c, int pid)
+/* Closes what is open beside stdio and these two, low below high. */
+static void close_all_but(int low, int high)
 {
-	int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC), signal_fd, status;
+	if (low > 3)
+		close_range(3, (unsigned int)low - 1, 0);
+	if (high > low + 1)
+		close_range((unsigned int)low + 1, (unsigned int)high - 1, 0);
+	close_range((unsigned int)high + 1, ~0u, 0);
+}
+
+/* exec --detach: a process that stands for the program: takes its signals, ends with its status. */
+static NORETURN void stand_in(struct container *c, int pid, int signal_fd)
+{
+	int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC), status;
 	struct error err;
 
 	setsid();
 	for (int i = 0; i < 3; i++)
 		dup2(null_fd, i);
 	/* whoever waits for the end of a pipe of the caller must not wait for us */
-	if (c->dir_fd != 3 && dup2(c->dir_fd, 3) == 3)
-		c->dir_fd = 3;
-	if (c->dir_fd == 3)
-		close_range(4, ~0u, 0);
-	signal_fd = foreground_block_signals(&err);
-	status = signal_fd < 0 ? -1 : watch(c, pid, -1, signal_fd, &err);
+	close_all_but(MIN(c->dir_fd, signal_fd), MAX(c->dir_fd, signal_fd));
+	status = watch(c, pid, -1, signal_fd, &err);
 	_exit(status < 0 ? EXIT_GENERIC : status);
 }
 
 static int detach(const struct exec_values *v, struct container *c, int pid, struct error *err)
 {
-	pid_t child = fork();
+	/* whoever reads the pid file may send a signal at once */
+	AUTO(fd_close) int signal_fd = foreground_block_signals(err);
+	pid_t child = signal_fd < 0 ? -1 : fork();
 
+	if (signal_fd < 0)
+		return -1;
 	if (child < 0)
 		return error_errno(err, errno, "cannot fork");
 	if (!child)
-		stand_in(c, pid);
+		stand_in(c, pid, TAKE_FD(signal_fd));
 	if (v->pid_file && write_number_file(v->pid_file, child, err)) {
 		kill(child, SIGKILL);
 		return -1;

@@ -249,18 +249,37 @@ static bool line_has_pid(const char *line, int column, const json_t *pids)
 	return false;
 }
 
+/* "1,2,3" */
+static char *pid_list(const json_t *pids)
+{
+	char *list = xstrdup("");
+
+	for (size_t i = 0; i < json_array_size(pids); i++) {
+		char *longer = xasprintf("%s%s%lld", list, i ? "," : "",
+					 (long long)json_integer_value(json_array_get(pids, i)));
+
+		free(list);
+		list = longer;
+	}
+	return list;
+}
+
 /* The host's ps(1) with the caller's options; of its lines those of the container's processes, as runc does. */
 static int print_host_ps(const json_t *pids, char **options, int count, struct error *err)
 {
 	AUTO(mem_free) char *text = NULL;
 	AUTO(fd_close) int out = -1;
-	char **argv = xcalloc((size_t)count + 2, sizeof(*argv));
+	AUTO(mem_free) char *list = pid_list(pids);
+	char **argv = xcalloc((size_t)count + 4, sizeof(*argv));
 	int pair[2], status, column = -1;
 	bool head = true;
 	pid_t pid;
 
 	argv[0] = (char[]){ "ps" };
 	memcpy(argv + 1, options, (size_t)count * sizeof(*argv));
+	/* whatever else the options choose: processes of other users are among ours */
+	argv[count + 1] = (char[]){ "-p" };
+	argv[count + 2] = list;
 	if (make_pipe(pair)) {
 		free(argv);
 		return error_errno(err, errno, "cannot make a pipe");

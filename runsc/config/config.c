@@ -117,8 +117,14 @@ int config_finish(struct config *config, const char *command, const char *id, st
 		return -1;
 	if (geteuid())
 		config->rootless = true;
-	if (!config->debug_log && config->debug_log_fd < 0 && !config->debug && !config->also_stderr)
+	if (!config->debug_log && config->debug_log_fd < 0 && !config->debug && !config->also_stderr) {
+		/* config_report writes the error itself */
+		if (config->log)
+			log_init(open_log(config->log), is_json(config->log_format) ? LOG_JSON : LOG_TEXT, LOG_WARN,
+				 "runsc");
+		config->log_is_plain = true;
 		return 0;
+	}
 	if (config->debug_log || config->debug_log_fd >= 0)
 		fd = config_open_debug_log(config, command, id);
 	else if (config->also_stderr || !config->log)
@@ -249,7 +255,8 @@ void config_report(const struct config *config, const struct error *err)
 		if (line && write_all(fd, line, strlen(line)) < 0)
 			fprintf(stderr, "runsc: cannot write to %s\n", config->log ? config->log : "--log-fd");
 	}
-	log_error("%s", err->text);
+	if (!config->log_is_plain)
+		log_error("%s", err->text);
 }
 
 /* Steps over word if the text at *p begins with it. */

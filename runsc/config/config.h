@@ -16,6 +16,7 @@ struct config {
 #undef UNAVAILABLE
 	const char *command; /* name of the command that runs */
 	char *root_dir;	     /* --root or its default; heap, freed by main */
+	bool log_is_plain;   /* no debug log: warnings and the error go to --log, if there is one */
 };
 
 extern const struct option_row config_rows[];

@@ -430,7 +430,8 @@ int container_need(struct container *c, const char *verb, unsigned int mask, str
 			       error_set(err, "cannot start a container in the %s state: %s",
 					 status_names[status], c->id);
 	if (!strcmp(verb, "exec"))
-		return error_set(err, "cannot exec in a %s container: %s", status_names[status], c->id);
+		return error_set(err, "cannot exec in a %s container: %s%s", status_names[status], c->id,
+				 status == STATUS_PAUSED ? " (use --ignore-paused to override)" : "");
 	return error_set(err, "container not running: %s is %s, cannot %s it", c->id, status_names[status],
 			 verb);
 }

@@ -84,6 +84,8 @@ int container_spec(const struct container *c, struct oci_spec *spec, struct erro
 
 struct process_id process_id_of(pid_t pid);
 bool process_alive(struct process_id id);
+/* Whether it was stopped by a signal or a debugger, so that it cannot answer. */
+bool process_is_stopped(struct process_id id);
 /* SIGKILL (or another) to exactly that process; false when it is gone already. */
 bool process_kill(struct process_id id, int signo);
 /* Waits until it is gone or a zombie, at most timeout_ms; true when it is. */

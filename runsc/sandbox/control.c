@@ -9,6 +9,7 @@
 #include "runsc/oci/message.h"
 
 #define SOCKET_NAME "control.sock"
+#define PROGRAM_ERROR "unable to start container process: exec: "
 
 int control_listen(const struct container *c, struct error *err)
 {
@@ -28,6 +29,9 @@ int control_connect(const struct container *c, struct urpc_client **ret, struct 
 	char path[64];
 	int result;
 
+	if (process_is_stopped(c->sentry))
+		return error_set(err, "the sandbox of %s does not answer: its process %d was stopped (continue it with "
+				      "SIGCONT, or use `kill ID KILL`)", c->id, (int)c->sentry.pid);
 	snprintf(path, sizeof(path), "/proc/self/fd/%d/" SOCKET_NAME, c->dir_fd);
 	result = urpc_connect(path, ret);
 	if (result == -ENOENT || result == -ECONNREFUSED)
@@ -95,6 +99,29 @@ int control_update(const struct container *c, const struct oci_resources *resour
 	return ret ? control_fail(client, ret, "change the limits inside", err) : 0;
 }
 
+/* runc's texts, which engines look for to tell what happened; 127 and 126 as shells have it. */
+static int program_error(int ret, const char *program, struct error *err)
+{
+	static const struct {
+		int error;
+		const char *text;
+	} rows[] = { { -EACCES, "permission denied" },
+		     { -EPERM, "operation not permitted" },
+		     { -EISDIR, "is a directory" },
+		     { -ENOEXEC, "exec format error" } };
+	const char *text = strerror(-ret);
+
+	if (ret == -ENOENT && !strchr(program, '/'))
+		return error_set_code(err, EXIT_NOT_FOUND, PROGRAM_ERROR "\"%.200s\": executable file not found in $PATH",
+				      program);
+	if (ret == -ENOENT || ret == -ENOTDIR)
+		return error_set_code(err, EXIT_NOT_FOUND, PROGRAM_ERROR "\"%.200s\": stat %.200s: %s", program, program,
+				      ret == -ENOENT ? "no such file or directory" : "not a directory");
+	for (size_t i = 0; i < ARRAY_COUNT(rows); i++)
+		text = rows[i].error == ret ? rows[i].text : text;
+	return error_set_code(err, EXIT_NOT_EXECUTABLE, PROGRAM_ERROR "\"%.200s\": %s", program, text);
+}
+
 int control_program_fail(struct urpc_client *client, int ret, const char *program, struct error *err)
 {
 	const char *message = urpc_client_message(client);
@@ -102,22 +129,5 @@ int control_program_fail(struct urpc_client *client, int ret, const char *progra
 	/* other failures, of mounts say, have sentences of their own */
 	if (urpc_client_broken(client) || (message && *message && strncmp(message, "exec: ", 6) != 0))
 		return control_fail(client, ret, "start the program", err);
-	switch (ret) {
-	case -ENOENT:
-	case -ENOTDIR:
-		if (!strchr(program, '/'))
-			return error_set_code(err, EXIT_NOT_FOUND,
-					      "exec: \"%.200s\": executable file not found in $PATH", program);
-		return error_set_code(err, EXIT_NOT_FOUND,
-				      "exec: \"%.200s\": stat %.200s: no such file or directory", program,
-				      program);
-	case -EPERM:
-		return error_set_code(err, EXIT_NOT_EXECUTABLE, "exec: \"%.200s\": operation not permitted", program);
-	case -EACCES:
-		return error_set_code(err, EXIT_NOT_EXECUTABLE, "exec: \"%.200s\": permission denied", program);
-	case -ENOEXEC:
-		return error_set_code(err, EXIT_NOT_EXECUTABLE, "exec: \"%.200s\": exec format error", program);
-	default:
-		return error_set_code(err, EXIT_NOT_EXECUTABLE, "exec: \"%.200s\": %s", program, strerror(-ret));
-	}
+	return program_error(ret, program, err);
 }

@@ -226,14 +226,13 @@ static int spawn_both(struct creation *cr, struct error *err)
 
 static int run_create_hooks(struct creation *cr, struct error *err)
 {
-	static const enum oci_hook_kind kinds[] = { HOOK_PRESTART, HOOK_CREATE_RUNTIME,
-						    HOOK_CREATE_CONTAINER };
-
-	for (size_t i = 0; i < ARRAY_COUNT(kinds); i++) {
-		if (hooks_run(&cr->spec, kinds[i], cr->c, STATUS_CREATING, err))
-			return -1;
-	}
-	return 0;
+	cr->hooks_began = true;
+	/* a hook of the specification's first version, in which it ran between creation and start */
+	return hooks_run(&cr->spec, HOOK_PRESTART, cr->c, STATUS_CREATED, err) ||
+			       hooks_run(&cr->spec, HOOK_CREATE_RUNTIME, cr->c, STATUS_CREATING, err) ||
+			       hooks_run(&cr->spec, HOOK_CREATE_CONTAINER, cr->c, STATUS_CREATING, err) ?
+		       -1 :
+		       0;
 }
 
 /* --strace-syscalls has no place on the sentry's command line. */
@@ -383,7 +382,7 @@ int sandbox_create(const struct config *config, const struct create_args *args,
 		helper_kill(&live->gofer);
 		if (args->pid_file)
 			unlink(args->pid_file);
-		if (container_destroy(cr.c, false, &other))
+		if (container_destroy(cr.c, cr.hooks_began, &other))
 			log_warn("%s", other.text);
 	}
 	janitor_dismiss(&cr.janitor);

@@ -25,6 +25,7 @@ struct creation {
 	int status_fd; /* where the sentry tells the gofer how init ended */
 	struct cgroup_entry cgroup;
 	struct janitor janitor;
+	bool hooks_began; /* then the poststop hooks are run even if the creation fails */
 };
 
 /* Start the two programs of a sandbox (birth.c); spawn_wait_ready tells when they have come up. */

@@ -45,6 +45,14 @@ bool process_alive(struct process_id id)
 	       state != 'X';
 }
 
+bool process_is_stopped(struct process_id id)
+{
+	uint64_t start;
+	char state;
+
+	return id.pid > 0 && read_stat(id.pid, &state, &start) && start == id.start && (state == 'T' || state == 't');
+}
+
 bool process_kill(struct process_id id, int signo)
 {
 	AUTO(fd_close) int fd = id.pid > 0 ? (int)syscall(SYS_pidfd_open, id.pid, 0) : -1;

@@ -10,6 +10,7 @@
 #include "runsc/hooks/hooks.h"
 #include "runsc/oci/message.h"
 #include "runsc/sandbox/control.h"
+#include "runsc/sandbox/destroy.h"
 #include "runsc/sandbox/sandbox.h"
 
 int sandbox_stdio(const struct oci_process *process, const char *console_socket, bool foreground,
@@ -44,6 +45,18 @@ int sandbox_stdio(const struct oci_process *process, const char *console_socket,
 	return 0;
 }
 
+/* A startContainer hook failed: the container is stopped, and is there to be deleted. */
+static void stop_unstarted(struct container *c)
+{
+	struct error other;
+
+	if (container_kill_processes(c, &other))
+		log_warn("%s", other.text);
+	c->status = STATUS_STOPPED;
+	if (container_save(c, &other))
+		log_warn("%s", other.text);
+}
+
 int sandbox_start(struct container *c, struct error *err)
 {
 	AUTO(urpc_client_free) struct urpc_client *client = NULL;
@@ -57,9 +70,12 @@ int sandbox_start(struct container *c, struct error *err)
 	if (container_lock(c, err))
 		return -1;
 	if (container_need(c, "start", STATUS_BIT(STATUS_CREATED), err) || container_spec(c, &spec, err) ||
-	    control_connect(c, &client, err) ||
-	    hooks_run(&spec, HOOK_START_CONTAINER, c, STATUS_CREATED, err))
+	    control_connect(c, &client, err))
 		goto out;
+	if (hooks_run_inside(&spec, c, err)) {
+		stop_unstarted(c);
+		goto out;
+	}
 	id.id = c->id;
 	ret = urpc_containerManager_StartRoot(client, &id, NULL, 0, &empty);
 	if (empty)

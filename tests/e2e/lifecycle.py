@@ -25,10 +25,10 @@ def created(env, root, args="sleep 100", **changes):
         return cid, int(f.read())
 
 
-def detached(env, *args, **kwargs):
+def detached(env, *args, flags=(), **kwargs):
     """A command that leaves a container behind: its output goes to a file, not to a pipe of ours."""
     with open(env.dir + "/out", "ab") as out:
-        process = subprocess.Popen(env.runsc_argv(*args), stdin=subprocess.DEVNULL, stdout=out,
+        process = subprocess.Popen(env.runsc_argv(*args, flags=flags), stdin=subprocess.DEVNULL, stdout=out,
                                    stderr=out, start_new_session=True, **kwargs)
     try:
         status = process.wait(20)

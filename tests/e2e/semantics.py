@@ -1,0 +1,268 @@
+"""What engines expect around a container: descriptors, pid files, parents, signals, a sandbox that does not answer."""
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import time
+import traceback
+
+from cases import expect, expect_refused, until
+from e2e import registry
+from e2e.lifecycle import created, detached, status_of
+
+case = registry.case
+
+PR_SET_CHILD_SUBREAPER = 36
+
+
+def sentry_of(env, cid):
+    with open(os.path.join(env.state, cid, "state.json")) as f:
+        return json.load(f)["sentry"]["pid"]
+
+
+@case()
+def output_to_a_file_is_appended(env, root):
+    bundle = env.bundle("echo B; echo C >&2; (echo D); sleep 0.1; echo E", root)
+    for mode in ("wb", "ab"):
+        with open(env.dir + "/out", mode) as out:
+            for script in ("echo A", None, "echo F"):
+                argv = ["sh", "-c", script] if script else env.runsc_argv("run", "--bundle", bundle, env.new_id())
+                subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, timeout=30, check=True)
+    with open(env.dir + "/out") as f:
+        assert f.read().split() == list("ABCDEF") * 2
+
+
+@case()
+def input_from_a_file_is_shared(env, root):
+    """What the program did not read is there for who comes next."""
+    with open(env.dir + "/in", "w") as f:
+        f.write("one\ntwo\nthree\n")
+    bundle = env.bundle("read a; echo $a", root)
+    script = "read x; \"$@\"; read y; echo $x $y"
+    argv = ["sh", "-c", script, "sh", *env.runsc_argv("run", "--bundle", bundle, env.new_id())]
+    with open(env.dir + "/in") as f:
+        out = subprocess.run(argv, stdin=f, capture_output=True, text=True, timeout=30, check=True).stdout
+    assert out == "two\none three\n", out
+
+
+@case()
+def pid_files(env, root):
+    """Only digits, and never half of them: written beside and renamed."""
+    cid, pid = created(env, root)
+    expect(env.runsc("start", cid))
+    with open(env.dir + "/pid-" + cid, "rb") as f:
+        assert f.read() == b"%d" % pid
+    assert json.loads(expect(env.runsc("state", cid)).out)["pid"] == pid
+    expect(detached(env, "exec", "--detach", "--pid-file", env.dir + "/exec-pid", "--internal-pid-file",
+                    env.dir + "/inner", cid, "/bin/sleep", "50"))
+    with open(env.dir + "/exec-pid", "rb") as f:
+        text = f.read()
+    assert text.isdigit() and os.path.exists("/proc/%d" % int(text)), text
+    with open(env.dir + "/inner", "rb") as f:
+        assert f.read().isdigit()
+    assert not [n for n in os.listdir(env.dir) if ".tmp" in n or n.startswith(".")]
+    expect(env.runsc("delete", "--force", cid))
+
+
+@case()
+def an_unwritable_pid_file_leaves_nothing(env, root):
+    bundle = env.bundle(["/bin/true"], root)
+    result = detached(env, "create", "--bundle", bundle, "--pid-file", env.dir + "/no/such/dir", env.new_id())
+    expect_refused(result, "pid file")
+    assert not os.listdir(env.state)
+
+
+def under_a_subreaper(function):
+    """Runs function in a process that adopts orphans, as conmon and shims do."""
+    pid = os.fork()
+    if not pid:
+        status = 1
+        try:
+            ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+            function()
+            status = 0
+        except Exception:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, "see the traceback in the output of the test run"
+
+
+def reap(pid, seconds=10):
+    """Exit code of a process that must be a child of ours."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found, status = os.waitpid(pid, os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.01)
+    raise AssertionError("process %d has not ended" % pid)
+
+
+@case()
+def whoever_adopts_the_container_sees_its_status(env, root):
+    def check():
+        for script, code in (("exit 3", 3), ("kill -TERM $$ & wait", 0), ("sh -c 'kill -KILL $$'; exit $?", 137)):
+            cid, pid = created(env, root, script)
+            expect(env.runsc("start", cid))
+            assert reap(pid) == code, script
+            expect(env.runsc("delete", cid))
+        cid, pid = created(env, root)
+        expect(env.runsc("start", cid))
+        expect(env.runsc("kill", cid, "9"))
+        assert reap(pid) == 137
+        expect(env.runsc("delete", cid))
+    under_a_subreaper(check)
+
+
+@case()
+def whoever_adopts_an_exec_sees_its_status(env, root):
+    def check():
+        cid, pid = created(env, root)
+        expect(env.runsc("start", cid))
+        for script, code in (("exit 4", 4), ("kill -TERM $$", 143)):
+            expect(detached(env, "exec", "--detach", "--pid-file", env.dir + "/p", cid, "/bin/sh", "-c", script))
+            with open(env.dir + "/p") as f:
+                assert reap(int(f.read())) == code
+        # a signal to the process that stands for it reaches it
+        expect(detached(env, "exec", "--detach", "--pid-file", env.dir + "/p", cid, "/bin/sleep", "50"))
+        with open(env.dir + "/p") as f:
+            child = int(f.read())
+        os.kill(child, signal.SIGTERM)
+        assert reap(child) == 143
+        expect(env.runsc("delete", "--force", cid))
+        assert reap(pid) in (137, -9)
+    under_a_subreaper(check)
+
+
+@case()
+def signals_by_any_name(env, root):
+    script = "trap 'echo got >> /tmp/x' USR1; touch /tmp/ready; while :; do sleep 0.02; done"
+    cid, _ = created(env, root, script)
+    expect(env.runsc("start", cid))
+
+    def count(path):
+        return len(env.runsc("exec", cid, "cat", path).out.splitlines())
+    until(lambda: env.runsc("exec", cid, "ls", "/tmp/ready").status == 0, what="ready")
+    for i, name in enumerate(("10", "USR1", "SIGUSR1", "sigusr1", "usr1"), 1):
+        expect(env.runsc("kill", cid, name), 0, "", "")
+        until(lambda wanted=i: count("/tmp/x") == wanted, what="signal " + name)
+    expect_refused(env.runsc("kill", cid, "SIGNOSUCH"), "unknown signal")
+    expect_refused(env.runsc("kill", cid, "65"), "unknown signal")
+    expect(env.runsc("kill", "-a", cid, "KILL"))
+    expect(env.runsc("wait", cid), has="137")
+    expect(env.runsc("delete", cid))
+
+
+@case()
+def the_default_signal_is_term(env, root):
+    cid, _ = created(env, root, "trap 'exit 5' TERM; touch /tmp/ready; while :; do sleep 0.02; done")
+    expect(env.runsc("start", cid))
+    until(lambda: env.runsc("exec", cid, "ls", "/tmp/ready").status == 0, what="ready")
+    expect(env.runsc("kill", cid))
+    expect(env.runsc("wait", cid), has="5")
+    expect(env.runsc("delete", cid))
+
+
+def timed(env, *args):
+    began = time.monotonic()
+    result = env.runsc(*args)
+    return result, time.monotonic() - began
+
+
+@case(alone=True)
+def a_stopped_sentry_is_not_asked(env, root):
+    for how in (("kill", "KILL"), ("kill", "--all", "9"), ("delete", "--force")):
+        cid, _ = created(env, root)
+        expect(env.runsc("start", cid))
+        os.kill(sentry_of(env, cid), signal.SIGSTOP)
+        assert status_of(env, cid) == "running"
+        for args in (["kill", cid, "TERM"], ["ps", cid], ["exec", cid, "true"], ["pause", cid]):
+            result, seconds = timed(env, *args)
+            expect_refused(result, "does not answer")
+            assert seconds < 1, (args, seconds)
+        args = ["kill", *[a for a in how[1:] if a.startswith("-")], cid, how[-1]] if how[0] == "kill" else [*how, cid]
+        result, seconds = timed(env, *args)
+        expect(result, 0, "", "")
+        assert seconds < 1, (args, seconds)
+        if how[0] == "kill":
+            until(lambda name=cid: status_of(env, name) == "stopped", what="stopped")
+            result, seconds = timed(env, "delete", cid)
+            expect(result)
+            assert seconds < 1, seconds
+
+
+@case(alone=True)
+def a_stopped_gofer_is_not_waited_for(env, root):
+    cid, pid = created(env, root)
+    expect(env.runsc("start", cid))
+    os.kill(pid, signal.SIGSTOP)
+    result, seconds = timed(env, "delete", "--force", cid)
+    expect(result, 0, "", "")
+    assert seconds < 1, seconds
+
+
+def passing(env, args, fds, extra_env=None):
+    """Runs runsc with these descriptors under these numbers; its output."""
+    def prepare():
+        for number, fd in fds.items():
+            os.dup2(fd, number)
+        if extra_env:
+            os.environ["LISTEN_PID"] = str(os.getpid())
+    script = "exec \"$@\""
+    if extra_env:
+        script = "LISTEN_PID=$$ LISTEN_FDS=%d; export LISTEN_PID LISTEN_FDS; " % extra_env + script
+    return subprocess.run(["sh", "-c", script, "sh", *args], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                          timeout=30, preexec_fn=prepare, pass_fds=list(fds), check=False)
+
+
+@case()
+def descriptors_are_passed(env, root):
+    ends = {}
+    for name in ("a", "b"):
+        path = env.dir + "/" + name
+        with open(path, "w") as f:
+            f.write(name)
+        ends[name] = os.open(path, os.O_RDONLY)
+    # numbers that are out of the way of our own
+    a, b = (os.dup2(ends[n], 40 + i) for i, n in enumerate("ab"))
+    bundle = env.bundle("cat <&3; cat <&4; echo $LISTEN_FDS $LISTEN_PID", root)
+
+    def run(*options, fds, listen=None):
+        for fd in (a, b):
+            os.lseek(fd, 0, os.SEEK_SET)
+        return passing(env, env.runsc_argv("run", "--bundle", bundle, *options, env.new_id()), fds, listen)
+    assert run("--preserve-fds", "2", fds={3: a, 4: b}).stdout == "ab\n"
+    assert run("--pass-fd", "40:3", "--pass-fd", "41:4", fds={40: a, 41: b}).stdout == "ab\n"
+    assert run("--pass-fd=41:3", "--pass-fd=40:4", fds={40: a, 41: b}).stdout == "ba\n"
+    assert run("--preserve-fds=1", "--pass-fd=41:4", fds={3: a, 41: b}).stdout == "ab\n"
+    assert run(fds={3: a, 4: b}, listen=2).stdout == "ab2 1\n"
+    assert run("--preserve-fds=1", fds={3: a, 4: b}, listen=1).stdout == "ab1 1\n"
+    for options, text in ((["--preserve-fds", "2"], "not open"), (["--pass-fd", "7:3"], "not open"),
+                          (["--pass-fd", "40:5"], "the next is 3"), (["--pass-fd", "40"], "M:N"),
+                          (["--preserve-fds", "1000"], "from 0 to 250")):
+        result = run(*options, fds={40: a})
+        assert result.returncode == 1 and text in result.stderr, (options, result)
+    assert not os.listdir(env.state)
+    cid, _ = created(env, root)
+    expect(env.runsc("start", cid))
+    os.lseek(b, 0, os.SEEK_SET)
+    out = passing(env, env.runsc_argv("exec", "--pass-fd", "41:3", cid, "/bin/sh", "-c", "cat <&3"), {41: b}).stdout
+    assert out == "b", out
+    expect(env.runsc("delete", "--force", cid))
+    for fd in (a, b, *ends.values()):
+        os.close(fd)
+
+
+@case()
+def a_config_beside_the_bundle(env, root):
+    bundle = env.bundle(["/bin/echo", "of the bundle"], root)
+    with open(bundle + "/config.json") as f:
+        config = json.load(f)
+    config["process"]["args"][1] = "another"
+    with open(env.dir + "/other.json", "w") as f:
+        json.dump(config, f)
+    expect(env.runsc("run", "--bundle", bundle, "--config", env.dir + "/other.json", env.new_id()), 0, "another\n")
+    expect(env.runsc("run", "-b", bundle, "-f", env.dir + "/other.json", env.new_id()), 0, "another\n")
+    expect_refused(env.runsc("run", "-b", bundle, "-f", env.dir + "/none.json", env.new_id()), "none.json")

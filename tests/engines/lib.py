@@ -88,7 +88,7 @@ def box_set_up(scratch, group, hide_v2):
     cgroup_enter(group)
     if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWCGROUP) != 0:
         raise OSError(ctypes.get_errno(), "unshare of the cgroup namespace")
-    sh("mount --make-rprivate /; mount -t tmpfs -o mode=755 run /run; mkdir -p {0} /run/lock; mount --bind {1} {0}; mount -t tmpfs tmp /tmp; "
+    sh("mount --make-rprivate /; mount -t tmpfs -o mode=755 run /run; mkdir -p {0} /run/lock; mount --bind {1} {0}; "
        "ip link set lo up; hostname box".format(DIR, scratch))
     os.makedirs(DIR + "/etc/up")
     os.makedirs(DIR + "/etc/work")
@@ -108,6 +108,10 @@ def box_set_up(scratch, group, hide_v2):
                 control.write(" ".join("+" + c for c in f.read().split()))
             if hide_v2:
                 sh("mount --bind /dev/null {0}/cgroup.controllers".format(point))
+    # Engines leave files where they were started.
+    os.makedirs(DIR + "/tmp")
+    os.chdir(DIR + "/tmp")
+    os.environ["TMPDIR"] = DIR + "/tmp"
     with open("/etc/subuid", "w") as f:
         f.write("root:100000:65536\ncontainers:1000000:1048576\n")
     shutil.copy("/etc/subuid", "/etc/subgid")

@@ -25,6 +25,9 @@ class Buildah(Engine):
     def argv(self, words):
         return ["buildah", "--root", DIR + "/root", "--runroot", DIR + "/runroot", "--storage-driver", "overlay", *words]
 
+    def reset(self):
+        self("rm -a", status=None)
+
     def bud(self, text, *options, status=0):
         """Builds a Dockerfile; returns what was printed, and the image's name."""
         top, image = self.directory(), "localhost/" + self.new_name("built")

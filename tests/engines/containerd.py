@@ -34,6 +34,13 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
     def argv(self, words):
         return ["ctr", "-a", DIR + "/c.sock", *words]
 
+    def reset(self):
+        for line in self.lines("task ls")[1:]:
+            self("task kill -s KILL " + line.split()[0], status=None)
+            self("task rm -f " + line.split()[0], status=None)
+        for line in self.lines("containers ls -q"):
+            self("containers rm " + line, status=None)
+
     def state_directories(self):
         return ["/run/containerd/runc/default"]
 

@@ -35,6 +35,11 @@ class Docker(Engine):
     def argv(self, words):
         return ["/usr/bin/docker", "-H", "unix://" + DIR + "/docker.sock", *words]
 
+    def reset(self):
+        names = self("ps -a -q").out.split()
+        if names:
+            self(["rm", "-f", "-v", *names], status=None, timeout=60)
+
     def health(self, c, wanted):
         until(lambda: state(self, c, "Health.Status") == wanted, 15, wanted)
 

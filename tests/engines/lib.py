@@ -301,6 +301,9 @@ class Engine:
         until(up, 30, "start of " + argv[0])
         return process
 
+    def reset(self):
+        """Removes what a step left that did not come to its end."""
+
     def state_directories(self):
         """Where the engine has the runtime keep its state (--root): empty when no container is left."""
         return []
@@ -417,4 +420,6 @@ def run_steps(engine, only, report):
                 note = "%s: %s" % (type(why).__name__, note)
         finally:
             signal.alarm(0)
+        if result == "FAIL":
+            engine.reset()
         report(name, result, time.monotonic() - begin, note)

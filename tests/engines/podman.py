@@ -50,6 +50,10 @@ image_copy_tmp_dir = "{0}"
     def remove_command(self, name):
         return "rm -f -v -t 0 " + name
 
+    def reset(self):
+        self("rm -f -a -v -t 0", status=None, timeout=60)
+        self("pod rm -f -a -t 0", status=None, timeout=60)
+
     def health(self, c, wanted):
         """No systemd that would run the timers: by hand."""
         self("healthcheck run " + c, status=0 if wanted == "healthy" else 1)

@@ -9,7 +9,6 @@ step = steps.step
 
 class Buildah(Engine):
     name = "buildah"
-    packages = "buildah netavark"
     steps = steps
     cgroup_name = "buildah-.*"
 

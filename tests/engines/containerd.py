@@ -12,7 +12,6 @@ step = steps.step
 
 class Containerd(Engine):
     name = "containerd"
-    packages = "containerd runc"
     steps = steps
     cgroup_name = "ctr-.*"
 

@@ -14,7 +14,6 @@ step = steps.step
 
 class Docker(Engine):
     name = "docker"
-    packages = "docker.io containerd runc iptables tini"
     steps = steps
     exec_not_found = 126
     build_options = "--network none"

@@ -14,7 +14,6 @@ step = steps.step
 
 class Podman(Engine):
     name = "podman"
-    packages = "podman conmon netavark aardvark-dns catatonit uidmap iptables nftables"
     steps = steps
     build_options = "--isolation oci --network none --ulimit nofile=1024:1024 --ulimit nproc=1000:1000"
     # Those of pods, without the prefix, are podman's own and stay with version 1.

@@ -101,6 +101,12 @@ check-built: all unit-tests
 	@tests/run --out $(OUT) --group unit --group fuzz
 endif
 
+# Container engines with this runtime, and with the runtimes in PEERS.
+check-engines:
+	@tools/install-deps --engines
+	@$(MAKE) --no-print-directory -s all
+	@tests/engines/run --out $(OUT) $(if $(PEERS),--peers "$(PEERS)") $(ENGINES:%=--engine %)
+
 lint:
 	@tests/run --out $(OUT) --group lint
 
@@ -111,5 +117,5 @@ bench: all $(BENCH_BIN)
 check-oci: all
 	@tests/oci/run --out $(OUT) --suite "$(SUITE)" $(PEERS:%=--peer %)
 
-.PHONY: fuzz-bins fuzz-link deps run tests unit-tests check check-built check-oci lint bench
+.PHONY: check-engines fuzz-bins fuzz-link deps run tests unit-tests check check-built check-oci lint bench
 -include $(shell find $(T)/obj -name '*.d' 2>/dev/null)

@@ -32,6 +32,14 @@ void process_build_fini(struct process_build *b);
 char *bytes_dup(const ProtobufCBinaryData *b);
 
 /*
+ * home.c: the home of the first line of a passwd(5) file that is uid's; false when there is none, or it is empty, too
+ * long or holds a NUL. *ret_home points into text.
+ */
+bool passwd_home(const char *text, size_t size, uint32_t uid, const char **ret_home, size_t *ret_len);
+/* "HOME=..." for uid as /etc/passwd below root has it, else "HOME=/"; NULL without memory. The caller frees it. May sleep. */
+char *home_variable(const struct path *root, struct mnt_ns *mnt_ns, struct user_ns *user_ns, uint32_t uid);
+
+/*
  * mounts.c: the container's tree, with a proc of pid_ns, an mqueue of ipc_ns and a cgroup file system of cgroup. gofer
  * connections are descriptors [first_fd, ...) of the request.
  */

@@ -53,14 +53,14 @@ static void strings_free(char **s)
 	free(s);
 }
 
-/* A NULL-terminated copy, or NULL. */
+/* A NULL-terminated copy with room for one string more, or NULL. */
 static char **strings_dup(const ProtobufCBinaryData *b, size_t count)
 {
 	char **s;
 
 	if (count > ARGS_MAX)
 		return NULL;
-	s = calloc(count + 1, sizeof(*s));
+	s = calloc(count + 2, sizeof(*s));
 	for (size_t i = 0; s && i < count; i++) {
 		s[i] = bytes_dup(&b[i]);
 		if (!s[i]) {
@@ -216,6 +216,19 @@ static int build_files(struct urpc_request *req, const Urpc__Process *p, size_t 
 	return err;
 }
 
+/* As runc: a process whose environment does not say where its user is at home is told. */
+static int add_home(struct process_build *b, const Urpc__Process *p, struct user_ns *user_ns, const struct path *root,
+		    struct mnt_ns *mnt_ns)
+{
+	size_t i;
+
+	for (i = 0; b->envv[i]; i++)
+		if (strncmp(b->envv[i], "HOME=", 5) == 0)
+			return 0;
+	b->envv[i] = home_variable(root, mnt_ns, user_ns, p->uid);
+	return b->envv[i] ? 0 : -ENOMEM;
+}
+
 int process_build(struct urpc_request *req, const Urpc__Process *p, size_t first_fd,
 		  struct user_ns *user_ns, const struct path *root, struct mnt_ns *mnt_ns,
 		  struct process_build *ret)
@@ -232,7 +245,9 @@ int process_build(struct urpc_request *req, const Urpc__Process *p, size_t first
 	b->exe = bytes_dup(&p->exe);
 	if (!b->argv || !b->envv || !b->cwd || !b->exe)
 		return urpc_fail(req, -EINVAL, "a string of the process holds a NUL byte");
-	err = build_cred(req, p, user_ns, &b->cred);
+	err = add_home(b, p, user_ns, root, mnt_ns);
+	if (err == 0)
+		err = build_cred(req, p, user_ns, &b->cred);
 	if (err == 0)
 		err = build_limits(req, p, &b->args.limits);
 	if (err == 0)

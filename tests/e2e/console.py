@@ -182,6 +182,30 @@ def console_socket(env, root):
 
 
 @case()
+def console_socket_resized(env, root):
+    """The size comes later, on the other end of the terminal, as conmon and shims set it."""
+    def edit(config):
+        config["process"]["terminal"] = True
+    bundle = env.bundle("trap 'echo changed' WINCH; stty -echo; stty size; read x; stty size", root, edit=edit,
+                        consoleSize={"height": 20, "width": 60})
+    cid, got, path = env.new_id(), {}, env.dir + "/console.sock"
+    thread = receive_console(path, got)
+    expect(detached(env, "create", "--bundle", bundle, "--console-socket", path, cid))
+    thread.join(10)
+    expect(env.runsc("start", cid))
+    text = b""
+    while b"20 60" not in text:
+        text += os.read(got["fd"], 1000)
+    fcntl.ioctl(got["fd"], termios.TIOCSWINSZ, struct.pack("HHHH", 33, 77, 0, 0))
+    os.write(got["fd"], b"typed\n")
+    while b"33 77" not in text:
+        text += os.read(got["fd"], 1000)
+    assert b"changed" in text, text
+    os.close(got["fd"])
+    expect(env.runsc("delete", "--force", cid))
+
+
+@case()
 def exec_on_terminal(env, root):
     cid = env.new_id()
     bundle = env.bundle("sleep 100", root)

@@ -236,3 +236,18 @@ def debug_says_what_the_sandbox_refused(env, root):
     expect(env.runsc("start", cid))
     until(lambda: "raise linux.resources.pids.limit" in env.runsc("debug", "--stacks", cid).out)
     expect(env.runsc("delete", "--force", cid))
+
+
+@case()
+def home_of_user(env, root):
+    """HOME comes from the container's /etc/passwd unless config.json has it."""
+    path = ["PATH=/bin"]
+    for uid, wanted in ((0, "/root"), (1000, "/home/user"), (4321, "/")):
+        bundle = env.bundle("echo $HOME", root, env=path, user={"uid": uid, "gid": uid})
+        expect(env.runsc("run", "--bundle", bundle, env.new_id()), out=wanted + "\n")
+    bundle = env.bundle("echo $HOME", root, env=path + ["HOME=/given"])
+    expect(env.runsc("run", "--bundle", bundle, env.new_id()), out="/given\n")
+    cid, _ = created(env, root, ["sleep", "20"], edit=lambda config: config["process"].update(env=path))
+    expect(env.runsc("start", cid))
+    expect(env.runsc("exec", "--user", "1000:1000", cid, "sh", "-c", "echo $HOME"), out="/home/user\n")
+    expect(env.runsc("delete", "--force", cid))

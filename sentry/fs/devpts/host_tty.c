@@ -102,8 +102,10 @@ static void host_ready(struct host_watch *w, uint32_t events)
 {
 	struct tty *t = &container_of(w, struct host_tty, watch)->tty;
 
-	if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))
+	if (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) {
+		host_tty_resized(t); /* before what was typed after it */
 		host_fill(t);
+	}
 	waitq_wake(&t->waitq, events);
 }
 

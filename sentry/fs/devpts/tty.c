@@ -281,6 +281,7 @@ int64_t tty_ioctl(struct tty *t, struct file *f, bool master, uint32_t cmd, uint
 	case TIOCGWINSZ: {
 		struct winsize ws;
 
+		host_tty_resized(t);
 		mutex_lock(&t->mu);
 		ws = t->ws;
 		mutex_unlock(&t->mu);

@@ -1,11 +1,47 @@
 /* Creating a container: mounts, namespaces, init. */
 #include <linux/filter.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "sentry/control/control_priv.h"
 #include "sentry/kernel/seccomp.h"
 #include "sentry/mm/mm.h"
+
+/* Whom the namespaces come from; references, NULL: nobody. */
+struct donors {
+	struct container *root; /* the sandbox's, also for its network; NULL while that itself is made */
+	struct container *pid, *ipc, *uts, *user;
+};
+
+static int find_donor(struct urpc_request *req, const char *id, struct container **ret)
+{
+	*ret = *id ? control_find(req, id) : NULL;
+	return *id && !*ret ? -EINVAL : 0;
+}
+
+static int find_donors(struct urpc_request *req, const Urpc__Container *c, bool root, struct donors *d)
+{
+	const Urpc__Namespaces *n = c->namespaces;
+
+	if (!root)
+		d->root = control_root();
+	if (!n)
+		return 0;
+	return find_donor(req, n->pid_of, &d->pid) < 0 || find_donor(req, n->ipc_of, &d->ipc) < 0 ||
+			       find_donor(req, n->uts_of, &d->uts) < 0 || find_donor(req, n->user_of, &d->user) < 0 ?
+		       -EINVAL :
+		       0;
+}
+
+static void donors_fini(struct donors *d)
+{
+	container_put(d->root);
+	container_put(d->pid);
+	container_put(d->ipc);
+	container_put(d->uts);
+	container_put(d->user);
+}
 
 /* Copies an id map of the message into *ret_map (owned by the namespace). */
 static int copy_map(Urpc__IdMap *const *map, size_t count, struct id_map_extent **ret_map,
@@ -26,14 +62,18 @@ static int copy_map(Urpc__IdMap *const *map, size_t count, struct id_map_extent 
 }
 
 /*
- * The container's user namespace: the sandbox's root one, or with maps a child of it whose "lower" ids are
+ * The container's user namespace: another container's, the sandbox's root one, or with maps a child of it whose "lower" ids are
  * those that the gofer sees on the host's files.
  */
-static int make_user_ns(const Urpc__Container *c, struct user_ns **ret_ns)
+static int make_user_ns(const Urpc__Container *c, const struct donors *d, struct user_ns **ret_ns)
 {
 	struct user_ns *ns;
 	int err;
 
+	if (d->user) {
+		*ret_ns = user_ns_get(container_user_ns(d->user));
+		return 0;
+	}
 	if (c->n_uid_map == 0 && c->n_gid_map == 0) {
 		*ret_ns = user_ns_get(&root_user_ns);
 		return 0;
@@ -53,18 +93,26 @@ static int make_user_ns(const Urpc__Container *c, struct user_ns **ret_ns)
 	return err;
 }
 
-static struct uts_ns *make_uts_ns(const Urpc__Container *c, struct user_ns *user_ns)
+/* Another container's unless fresh; with a name of its own only where config.json gives one. */
+static struct uts_ns *make_uts_ns(const Urpc__Container *c, struct user_ns *user_ns, struct container *from)
 {
-	struct uts_ns *uts = uts_ns_new(user_ns, NULL);
+	struct uts_ns *uts = from ? uts_ns_get(container_ns(from)->uts) : uts_ns_new(user_ns, NULL);
 
 	if (!uts)
 		return NULL;
 	mutex_lock(&uts->mu);
-	strncpy(uts->nodename, c->hostname[0] ? c->hostname : "localhost", sizeof(uts->nodename) - 1);
-	strncpy(uts->domainname, c->domainname[0] ? c->domainname : "(none)",
-		sizeof(uts->domainname) - 1);
+	if (!from || c->hostname[0])
+		snprintf(uts->nodename, sizeof(uts->nodename), "%s", c->hostname[0] ? c->hostname : "localhost");
+	if (!from || c->domainname[0])
+		snprintf(uts->domainname, sizeof(uts->domainname), "%s",
+			 c->domainname[0] ? c->domainname : "(none)");
 	mutex_unlock(&uts->mu);
 	return uts;
+}
+
+static struct ipc_ns *make_ipc_ns(struct user_ns *user_ns, struct container *from)
+{
+	return from ? ipc_ns_get(container_ns(from)->ipc) : ipc_ns_new(user_ns);
 }
 
 /* The filter of the container's processes, checked as if a program had installed it. *ret_filter: NULL for none. */
@@ -88,16 +136,18 @@ static int make_seccomp(struct urpc_request *req, const Urpc__Container *c, stru
 }
 
 /* Namespaces and the container object; the mount namespace and root of m move into it. */
-static int make_container(const Urpc__Container *c, struct user_ns *user_ns, struct pid_ns *pid_ns,
-			  struct seccomp_filter *seccomp, struct mount_build *m, struct container **ret_c)
+static int make_container(const Urpc__Container *c, const struct donors *d, struct user_ns *user_ns,
+			  struct pid_ns *pid_ns, struct seccomp_filter *seccomp, struct mount_build *m,
+			  struct container **ret_c)
 {
-	struct container_args a = { .id = c->id, .mnt_ns = m->ns, .root = m->root, .user_ns = user_ns,
-				    .pid_ns = pid_ns, .seccomp = seccomp };
+	const Urpc__Namespaces *n = c->namespaces;
+	struct container_args a = { .id = c->id, .mnt_ns = m->ns, .root = m->root,
+				    .user_ns = user_ns, .pid_ns = pid_ns, .seccomp = seccomp };
 	int err = -ENOMEM;
 
-	a.uts = make_uts_ns(c, user_ns);
-	a.ipc = ipc_ns_new(user_ns);
-	a.net = net_ns_new(user_ns);
+	a.uts = make_uts_ns(c, user_ns, d->uts ? d->uts : n && n->uts ? NULL : d->root);
+	a.ipc = make_ipc_ns(user_ns, d->ipc ? d->ipc : n && n->ipc ? NULL : d->root);
+	a.net = d->root ? net_ns_get(container_ns(d->root)->net) : net_ns_new(user_ns);
 	a.cgroup = cgroup_new();
 	if (a.uts && a.ipc && a.net && a.cgroup)
 		err = c->resources ? control_set_limits(a.cgroup, c->resources) : 0;
@@ -121,8 +171,8 @@ static int fail_program(struct urpc_request *req, const struct process_build *p,
 	return urpc_fail(req, err, "exec: \"%.160s\": %s", p->argv[0], strerror(-err));
 }
 
-static int create_in(struct urpc_request *req, const Urpc__Container *c, struct user_ns *user_ns,
-		     struct pid_ns *pid_ns, bool root)
+static int create_in(struct urpc_request *req, const Urpc__Container *c, const struct donors *d,
+		     struct user_ns *user_ns, struct pid_ns *pid_ns)
 {
 	size_t first_gofer = process_fd_count(c->process);
 	struct process_build p = { 0 };
@@ -137,7 +187,7 @@ static int create_in(struct urpc_request *req, const Urpc__Container *c, struct 
 	if (err == 0)
 		err = process_build(req, c->process, 0, user_ns, &m.root, m.ns, &p);
 	if (err == 0) {
-		err = make_container(c, user_ns, pid_ns, seccomp, &m, &container);
+		err = make_container(c, d, user_ns, pid_ns, seccomp, &m, &container);
 		if (err < 0)
 			err = urpc_fail(req, err == -EEXIST ? -EEXIST : -EINVAL, "container %.64s: %s",
 					c->id, strerror(-err));
@@ -148,22 +198,47 @@ static int create_in(struct urpc_request *req, const Urpc__Container *c, struct 
 			err = fail_program(req, &p, err);
 	}
 	if (err == 0)
-		err = control_watch_end(container, urpc_take_fd(req, req->fd_count - 1), root);
+		err = control_watch_end(container, urpc_take_fd(req, req->fd_count - 1), !d->root);
 	if (m.ns) {
 		path_put(&m.root);
 		mnt_ns_put(m.ns);
 	}
-	if (container)
-		container_put(container);
+	if (container && err < 0)
+		control_remove(container);
+	container_put(container);
 	process_build_fini(&p);
 	seccomp_filter_put(seccomp);
 	return err;
 }
 
+void control_remove(struct container *c)
+{
+	control_end_processes(c);
+	container_remove(c);
+}
+
+/* What a container that has stopped left under the id, when nobody came to delete it. */
+static void remove_stopped(const char *id)
+{
+	AUTO(container_put) struct container *old = container_find(id);
+
+	if (old && container_state(old) == CONTAINER_STOPPED)
+		control_remove(old);
+}
+
+static struct pid_ns *make_pid_ns(const Urpc__Container *c, const struct donors *d, struct user_ns *user_ns)
+{
+	if (d->pid)
+		return pid_ns_get(container_pid_ns(d->pid));
+	/* Without a namespace of its own the first process is no init that signals spare. */
+	return !c->namespaces || c->namespaces->pid ? pid_ns_new(user_ns, root_pid_ns) : pid_ns_get(root_pid_ns);
+}
+
 int control_create(struct urpc_request *req, const Urpc__Container *arg, bool root)
 {
-	struct user_ns *user_ns;
-	struct pid_ns *pid_ns;
+	struct donors d = { 0 };
+	struct user_ns *user_ns = NULL;
+	struct pid_ns *pid_ns = NULL;
 	size_t count;
 	int err;
 
@@ -174,15 +249,21 @@ int control_create(struct urpc_request *req, const Urpc__Container *arg, bool ro
 	if (count != req->fd_count)
 		return urpc_fail(req, -EINVAL, "%zu descriptors came, %zu are needed", req->fd_count,
 				 count);
-	err = make_user_ns(arg, &user_ns);
-	if (err < 0)
-		return urpc_fail(req, -EINVAL, "user namespace: %s", strerror(-err));
-	/* Without a namespace of its own the first process is no init that signals spare. */
-	pid_ns = !arg->namespaces || arg->namespaces->pid ? pid_ns_new(user_ns, root_pid_ns) :
-							    pid_ns_get(root_pid_ns);
-	err = pid_ns ? create_in(req, arg, user_ns, pid_ns, root) : -ENOMEM;
-	if (pid_ns)
-		pid_ns_put(pid_ns);
-	user_ns_put(user_ns);
+	if (!root)
+		remove_stopped(arg->id);
+	err = find_donors(req, arg, root, &d);
+	if (err == 0) {
+		err = make_user_ns(arg, &d, &user_ns);
+		if (err < 0)
+			err = urpc_fail(req, -EINVAL, "user namespace: %s", strerror(-err));
+	}
+	if (err == 0) {
+		pid_ns = make_pid_ns(arg, &d, user_ns);
+		err = pid_ns ? create_in(req, arg, &d, user_ns, pid_ns) : -ENOMEM;
+	}
+	pid_ns_put(pid_ns);
+	if (user_ns)
+		user_ns_put(user_ns);
+	donors_fini(&d);
 	return err;
 }

@@ -72,6 +72,16 @@ static int kill_one(struct config *config, const char *id, const void *context, 
 	if (v->pid)
 		return control_signal(c, signo, (int)v->pid, URPC__SIGNAL_ARGS__MODE__PROCESS, err);
 	/* with init everything ends: no need to ask a sentry that may not answer */
+	if (signo == SIGKILL && c->sandbox) {
+		if (!control_signal(c, signo, 0, URPC__SIGNAL_ARGS__MODE__ALL, err) || !process_alive(c->gofer))
+			return 0;
+		log_warn("%s", err->text);
+		if (container_note_exit(c, SIGKILL, err))
+			log_warn("%s", err->text);
+		/* the end of the gofer ends the container, once the sentry looks */
+		process_kill(c->gofer, SIGKILL);
+		return 0;
+	}
 	if (signo == SIGKILL) {
 		/* a full disk must not save it */
 		if (container_note_exit(c, SIGKILL, err))

@@ -168,18 +168,23 @@ Urpc__Resources *message_of_resources(struct arena *arena, const struct oci_reso
 	return out;
 }
 
-static Urpc__Namespaces *namespaces_of(struct arena *arena, const struct oci_spec *spec)
+static Urpc__Namespaces *namespaces_of(struct arena *arena, const struct oci_spec *spec,
+				       const struct message_namespaces *join)
 {
 	Urpc__Namespaces *out = arena_alloc(arena, 1, sizeof(*out));
 
 	urpc__namespaces__init(out);
-	out->pid = spec->namespaces[NS_PID].present;
-	out->ipc = spec->namespaces[NS_IPC].present;
-	out->uts = spec->namespaces[NS_UTS].present;
+	out->pid = spec->namespaces[NS_PID].present && !join->shared[NS_PID];
+	out->ipc = spec->namespaces[NS_IPC].present && !join->shared[NS_IPC];
+	out->uts = spec->namespaces[NS_UTS].present && !join->shared[NS_UTS];
 	out->net = spec->namespaces[NS_NETWORK].present;
 	out->mount = spec->namespaces[NS_MOUNT].present;
 	out->user = spec->namespaces[NS_USER].present;
 	out->cgroup = spec->namespaces[NS_CGROUP].present;
+	out->pid_of = text_or_empty(arena, join->of[NS_PID]);
+	out->ipc_of = text_or_empty(arena, join->of[NS_IPC]);
+	out->uts_of = text_or_empty(arena, join->of[NS_UTS]);
+	out->user_of = text_or_empty(arena, join->of[NS_USER]);
 	return out;
 }
 
@@ -200,7 +205,7 @@ Urpc__Container *message_of_spec(struct arena *arena, const struct oci_spec *spe
 	out->masked_paths = bytes_list(arena, spec->masked_paths);
 	out->n_readonly_paths = spec->readonly_paths.count;
 	out->readonly_paths = bytes_list(arena, spec->readonly_paths);
-	out->namespaces = namespaces_of(arena, spec);
+	out->namespaces = namespaces_of(arena, spec, &extra->namespaces);
 	out->n_uid_map = spec->uid_map_count;
 	out->uid_map = id_map(arena, spec->uid_map, spec->uid_map_count);
 	out->n_gid_map = spec->gid_map_count;

@@ -5,6 +5,12 @@
 #include "runsc/oci/spec.h"
 #include "urpc/proto/control.pb-c.h"
 
+/* Of a container that joins a sandbox; {0}: its namespaces are what config.json says. */
+struct message_namespaces {
+	const char *of[NS_KINDS]; /* the id of the container whose namespace is joined; NULL: nobody's */
+	bool shared[NS_KINDS];	  /* the sandbox's, although config.json names a namespace */
+};
+
 /* What the sentry has to know and config.json does not say. */
 struct message_extra {
 	const char *id;
@@ -15,6 +21,7 @@ struct message_extra {
 	uint64_t overlay_size; /* bytes; 0: no limit */
 	bool root_shared, mounts_shared; /* others change the files meanwhile */
 	const char *cgroup_path;
+	struct message_namespaces namespaces;
 	const bool *mount_is_file; /* one for each mount; NULL: all are directories */
 	const void *seccomp;	   /* compiled linux.seccomp; borrowed by the message */
 	size_t seccomp_size;

@@ -114,12 +114,18 @@ static int open_namespace(const struct creation *cr, enum oci_ns_kind kind, int 
 	return *ret_fd < 0 ? error_errno(err, errno, "cannot open the namespace %s", path) : 0;
 }
 
+/* The process whose namespaces the gofer gets: a sentry of our own, or of the sandbox that is joined. */
+static const struct helper *sentry_of(const struct creation *cr)
+{
+	return cr->pod.root ? &cr->pod.sentry : &cr->live->sentry;
+}
+
 /* The sentry was born in its network namespace: it is there even if the sentry fails at once. */
 static int open_sentry_net(const struct creation *cr, int *ret_fd, struct error *err)
 {
 	char path[64];
 
-	snprintf(path, sizeof(path), "/proc/%d/ns/net", (int)cr->live->sentry.pid);
+	snprintf(path, sizeof(path), "/proc/%d/ns/net", (int)sentry_of(cr)->pid);
 	*ret_fd = open(path, O_RDONLY | O_CLOEXEC);
 	return *ret_fd < 0 ? error_errno(err, errno, "cannot open the network namespace of the sentry") : 0;
 }
@@ -181,7 +187,9 @@ static int run_gofer(struct creation *cr, const char *path, const struct gofer_p
 	int fds[MAX_BINDS + 10] = { p->ready, p->status, p->exit }, ret;
 	struct spawn_args args = { .path = path, .fds = fds, .fd_count = 3, .stderr_fd = log_fd,
 				   .ready_fd = p->ready, .net_fd = -1, .new_user = cr->config->rootless,
-				   .cgroup = &cr->cgroup };
+				   .cgroup = &cr->cgroup,
+				   /* as the sandbox ends with runsc in the foreground, so does this */
+				   .die_with_us = cr->pod.root && cr->args->foreground };
 	size_t served = 0;
 
 	/* rootless: nobody may enter the sentry's namespaces from outside */
@@ -191,11 +199,11 @@ static int run_gofer(struct creation *cr, const char *path, const struct gofer_p
 		args.listed = cr->spec.namespaces;
 		if (open_namespace(cr, NS_MOUNT, &mount_ns, err) || open_namespace(cr, NS_USER, &user_ns, err))
 			return -1;
-		args.net_path = network_path(cr);
-		if (own_network(cr) && !args.net_path && open_sentry_net(cr, &net, err))
+		args.net_path = cr->pod.root ? NULL : network_path(cr);
+		if ((cr->pod.root || (own_network(cr) && !args.net_path)) && open_sentry_net(cr, &net, err))
 			return -1;
 		args.net_fd = net;
-		proc_fd = spawn_open_proc(&cr->live->sentry);
+		proc_fd = spawn_open_proc(sentry_of(cr));
 	}
 	if (log_fd >= 0)
 		fds[args.fd_count++] = log_fd;

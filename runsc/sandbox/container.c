@@ -46,6 +46,7 @@ void container_free(struct container *c)
 	if (!c)
 		return;
 	free(c->id);
+	free(c->sandbox);
 	free(c->dir);
 	free(c->version);
 	free(c->bundle);
@@ -112,14 +113,14 @@ static void text_of_json(const json_t *object, const char *key, char **out)
 int container_save(const struct container *c, struct error *err)
 {
 	AUTO(mem_free) char *text = NULL;
-	json_t *state = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o}",
+	json_t *state = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:s*}",
 				  "ociVersion", c->version ? c->version : RUNSC_SPEC_VERSION, "id", c->id,
 				  "status", status_names[c->status], "bundle", c->bundle ? c->bundle : "",
 				  "rootfs", c->rootfs ? c->rootfs : "", "created",
 				  c->created ? c->created : "", "owner", c->owner ? c->owner : "",
 				  "creator", process_json(c->creator), "sentry",
 				  process_json(c->sentry), "gofer", process_json(c->gofer), "cgroup",
-				  cgroup_json(&c->cgroup), "annotations", list_json(&c->annotations));
+				  cgroup_json(&c->cgroup), "annotations", list_json(&c->annotations), "sandbox", c->sandbox);
 	int ret;
 
 	text = state ? json_dumps(state, JSON_INDENT(1)) : NULL;
@@ -156,6 +157,10 @@ static int read_state(struct container *c)
 	text_of_json(state, "rootfs", &c->rootfs);
 	text_of_json(state, "created", &c->created);
 	text_of_json(state, "owner", &c->owner);
+	free(c->sandbox);
+	c->sandbox = json_is_string(json_object_get(state, "sandbox")) ?
+			     xstrdup(json_string_value(json_object_get(state, "sandbox"))) :
+			     NULL;
 	c->creator = process_of_json(json_object_get(state, "creator"));
 	c->sentry = process_of_json(json_object_get(state, "sentry"));
 	c->gofer = process_of_json(json_object_get(state, "gofer"));
@@ -413,7 +418,9 @@ enum container_status container_status_now(struct container *c)
 		return STATUS_STOPPED;
 	if (c->status == STATUS_CREATING)
 		return process_alive(c->creator) ? STATUS_CREATING : STATUS_STOPPED;
-	return !process_alive(c->sentry) || container_exit_status(c, &ended) ? STATUS_STOPPED : c->status;
+	return !process_alive(c->sentry) || !process_alive(c->gofer) || container_exit_status(c, &ended) ?
+		       STATUS_STOPPED :
+		       c->status;
 }
 
 int container_need(struct container *c, const char *verb, unsigned int mask, struct error *err)

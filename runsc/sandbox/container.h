@@ -22,6 +22,7 @@ struct process_id {
 
 struct container {
 	char *id;
+	char *sandbox; /* id of the root container whose sandbox it is in; NULL: it has its own */
 	char *dir; /* ROOT/ID */
 	int dir_fd;
 	bool locked;

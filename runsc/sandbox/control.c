@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "platform/base/log.h"
 #include "runsc/oci/message.h"
 
 #define SOCKET_NAME "control.sock"
@@ -22,6 +23,35 @@ int control_listen(const struct container *c, struct error *err)
 	    listen(fd, 128) < 0)
 		return error_errno(err, errno, "cannot make the control socket %s/" SOCKET_NAME, c->dir);
 	return TAKE_FD(fd);
+}
+
+int control_link(const struct container *c, const struct container *root, struct error *err)
+{
+	return linkat(root->dir_fd, SOCKET_NAME, c->dir_fd, SOCKET_NAME, 0) < 0 ?
+		       error_errno(err, errno, "cannot reach the sandbox of %s", root->id) :
+		       0;
+}
+
+bool control_destroy(const struct container *c)
+{
+	AUTO(urpc_client_free) struct urpc_client *client = NULL;
+	Urpc__ContainerId args;
+	Urpc__Empty *empty = NULL;
+	struct error why;
+	int ret;
+
+	urpc__container_id__init(&args);
+	if (!process_alive(c->sentry) || control_connect(c, &client, &why))
+		return true;
+	args.id = c->id;
+	ret = urpc_containerManager_DestroySubcontainer(client, &args, NULL, 0, &empty);
+	if (empty)
+		urpc_message_free(&empty->base);
+	if (ret && ret != -ENOENT && process_alive(c->sentry)) {
+		control_fail(client, ret, "end the container", &why);
+		log_warn("%s", why.text);
+	}
+	return ret != -ETIMEDOUT;
 }
 
 int control_connect(const struct container *c, struct urpc_client **ret, struct error *err)

@@ -9,6 +9,11 @@ DEFINE_AUTO(urpc_client_free, struct urpc_client *)
 
 /* Makes the listening socket ROOT/ID/control.sock; a descriptor or -1 with err. */
 int control_listen(const struct container *c, struct error *err);
+/*
+ * Gives c a name for its sandbox's socket: ROOT/ID/control.sock too, so that it reaches that very sandbox and no other
+ * that has the id later.
+ */
+int control_link(const struct container *c, const struct container *root, struct error *err);
 /* Connects; an error says that the container is not running. */
 int control_connect(const struct container *c, struct urpc_client **ret, struct error *err);
 /* The error of a failed call: VERB, the sentry's sentence, what to do. Returns -1. */
@@ -18,6 +23,11 @@ int control_signal(const struct container *c, int signo, int pid, Urpc__SignalAr
 		   struct error *err);
 /* Tells the sentry the limits that resources names; others stay. */
 int control_update(const struct container *c, const struct oci_resources *resources, struct error *err);
+/*
+ * Ends a container that shares its sandbox and makes the sentry forget it; nothing when the sandbox is gone or does not
+ * know it. false: it did not answer in time.
+ */
+bool control_destroy(const struct container *c);
 /*
  * The error of a program that could not be started, in runc's words and with the exit status that shells
  * use: 127 not found, 126 not executable. ret is the negative errno of the call.

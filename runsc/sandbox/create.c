@@ -123,7 +123,8 @@ static int prepare(struct creation *cr, struct error *err)
 		return error_set(err, "config.json:1: process must be set");
 	if (cr->args->listen_fds)
 		add_listen_environment(&cr->spec, cr->args->listen_fds);
-	if (check_rootfs(cr, err) || check_binds(cr, err) || check_terminal(cr, err))
+	if (check_rootfs(cr, err) || check_binds(cr, err) || check_terminal(cr, err) ||
+	    pod_find(cr->config, &cr->spec, &cr->pod, err))
 		return -1;
 	if (janitor_start(cr->config, cr->args->id, &cr->janitor, err) ||
 	    container_make(cr->config, cr->args->id, &cr->c, err))
@@ -139,15 +140,25 @@ static void describe(struct creation *cr)
 	c->bundle = xstrdup(cr->bundle);
 	c->rootfs = xstrdup(cr->rootfs);
 	c->version = xstrdup(cr->spec.version);
+	/* both before the state is written again: what has no sandbox to name is taken apart with its sentry */
+	if (cr->pod.root) {
+		c->sandbox = xstrdup(cr->pod.root->id);
+		c->sentry = cr->pod.root->sentry;
+	}
 	for (size_t i = 0; i < cr->spec.annotations.count; i++)
 		strings_add(&c->annotations, cr->spec.annotations.v[i]);
 }
 
 static int make_descriptors(struct creation *cr, struct error *err)
 {
-	cr->control_fd = control_listen(cr->c, err);
-	if (cr->control_fd < 0)
-		return -1;
+	if (cr->pod.root) {
+		if (control_link(cr->c, cr->pod.root, err))
+			return -1;
+	} else {
+		cr->control_fd = control_listen(cr->c, err);
+		if (cr->control_fd < 0)
+			return -1;
+	}
 	for (size_t i = 0; i < cr->gofer_count; i++) {
 		int pair[2];
 
@@ -185,15 +196,15 @@ static int make_cgroup(struct creation *cr, struct error *err)
 static int start_scope(struct creation *cr, struct error *err)
 {
 	struct container *c = cr->c;
-	const pid_t pids[] = { c->sentry.pid, c->gofer.pid };
+	/* the sentry of a pod is in its first container's */
+	const pid_t pids[] = { c->gofer.pid, c->sentry.pid };
+	size_t count = cr->pod.root ? 1 : 2;
 
-	return c->cgroup.unit ? cgroup_start_scope(&c->cgroup, c->id, pids, ARRAY_COUNT(pids),
-						   &cr->spec.resources, err) :
-				0;
+	return c->cgroup.unit ? cgroup_start_scope(&c->cgroup, c->id, pids, count, &cr->spec.resources, err) : 0;
 }
 
-/* Both processes, and what can be done while they start. */
-static int spawn_both(struct creation *cr, struct error *err)
+/* The processes (one, in a sandbox that is there), and what can be done while they start. */
+static int spawn_all(struct creation *cr, struct error *err)
 {
 	struct helper *helpers[] = { &cr->live->gofer, &cr->live->sentry };
 	static const char *const names[] = { "gofer", "sentry" };
@@ -202,10 +213,11 @@ static int spawn_both(struct creation *cr, struct error *err)
 	/* an overlay takes the places too */
 	if (!cr->overlay.root)
 		places_make(cr->rootfs, &cr->spec, cr->mount_is_file);
-	if (make_cgroup(cr, err) || spawn_sentry(cr, err) || spawn_gofer(cr, err))
+	if (make_cgroup(cr, err) || (!cr->pod.root && spawn_sentry(cr, err)) || spawn_gofer(cr, err))
 		return -1;
 	cgroup_entry_close(&cr->cgroup);
-	c->sentry = process_id_of(cr->live->sentry.pid);
+	if (!cr->pod.root)
+		c->sentry = process_id_of(cr->live->sentry.pid);
 	c->gofer = process_id_of(cr->live->gofer.pid);
 	if (container_save(c, err))
 		return -1;
@@ -218,9 +230,10 @@ static int spawn_both(struct creation *cr, struct error *err)
 		return -1;
 	if (start_scope(cr, err))
 		return -1;
-	if (spawn_wait_ready(helpers, names, ARRAY_COUNT(helpers), READY_MS, err) || gofer_map_ids(cr, err))
+	if (spawn_wait_ready(helpers, names, cr->pod.root ? 1 : ARRAY_COUNT(helpers), READY_MS, err) ||
+	    gofer_map_ids(cr, err))
 		return -1;
-	log_debug("sentry and gofer are ready");
+	log_debug("%s", cr->pod.root ? "the gofer is ready" : "sentry and gofer are ready");
 	return 0;
 }
 
@@ -261,7 +274,8 @@ static int narrow_strace(const struct creation *cr, struct urpc_client *client, 
 	return ret ? control_fail(client, ret, "choose the traced system calls", err) : 0;
 }
 
-static int create_root(struct creation *cr, struct error *err)
+/* Tells the sentry: CreateRoot, or CreateSubcontainer of the sandbox that is joined. */
+static int create_container(struct creation *cr, struct error *err)
 {
 	AUTO(urpc_client_free) struct urpc_client *client = NULL;
 	struct message_extra extra = {
@@ -276,11 +290,13 @@ static int create_root(struct creation *cr, struct error *err)
 		.root_shared = !strcmp(cr->config->file_access, "shared"),
 		.mounts_shared = !strcmp(cr->config->file_access_mounts, "shared"),
 		.cgroup_path = cr->spec.cgroups_path,
+		.namespaces = cr->pod.namespaces,
 		.mount_is_file = cr->mount_is_file,
 		.seccomp = cr->seccomp,
 		.seccomp_size = cr->seccomp_size,
 	};
 	int fds[URPC_MAX_FDS], ret;
+	Urpc__Container *message;
 	Urpc__Empty *empty = NULL;
 	size_t count = 0;
 
@@ -295,8 +311,9 @@ static int create_root(struct creation *cr, struct error *err)
 	if (cr->overlay_fd >= 0)
 		fds[count++] = cr->overlay_fd;
 	fds[count++] = cr->status_fd;
-	ret = urpc_containerManager_CreateRoot(client, message_of_spec(&cr->spec.arena, &cr->spec, &extra),
-					       fds, count, &empty);
+	message = message_of_spec(&cr->spec.arena, &cr->spec, &extra);
+	ret = cr->pod.root ? urpc_containerManager_CreateSubcontainer(client, message, fds, count, &empty) :
+			     urpc_containerManager_CreateRoot(client, message, fds, count, &empty);
 	if (empty)
 		urpc_message_free(&empty->base);
 	return ret ? control_program_fail(client, ret, cr->spec.process.args.v[0], err) : 0;
@@ -319,7 +336,7 @@ static int commit(struct creation *cr, struct error *err)
 		return -1;
 	if (container_save(cr->c, err))
 		return -1;
-	if (cr->args->foreground)
+	if (cr->args->foreground || cr->pod.root)
 		return 0;
 	if (write_all(cr->live->death_fd, "c", 1))
 		return error_set(err, "the sentry ended while the container was created (see --debug-log)");
@@ -328,8 +345,8 @@ static int commit(struct creation *cr, struct error *err)
 
 static int create_steps(struct creation *cr, struct error *err)
 {
-	if (make_descriptors(cr, err) || spawn_both(cr, err) ||
-	    run_create_hooks(cr, err) || create_root(cr, err) || commit(cr, err))
+	if (make_descriptors(cr, err) || spawn_all(cr, err) ||
+	    run_create_hooks(cr, err) || create_container(cr, err) || commit(cr, err))
 		return -1;
 	return 0;
 }
@@ -345,6 +362,7 @@ static void creation_fini(struct creation *cr)
 	fd_close(cr->status_fd);
 	fd_close(cr->slave);
 	cgroup_entry_close(&cr->cgroup);
+	pod_fini(&cr->pod);
 	oci_spec_fini(&cr->spec);
 	free(cr->bundle);
 	free(cr->rootfs);
@@ -360,6 +378,7 @@ int sandbox_create(const struct config *config, const struct create_args *args,
 			       .control_fd = -1,
 			       .overlay_fd = -1,
 			       .status_fd = -1,
+			       .pod = POD_NONE,
 			       .slave = -1,
 			       .cgroup = CGROUP_ENTRY_NONE };
 	struct error other;
@@ -386,6 +405,8 @@ int sandbox_create(const struct config *config, const struct create_args *args,
 			log_warn("%s", other.text);
 	}
 	janitor_dismiss(&cr.janitor);
+	/* the foreground watches for the end of the sandbox */
+	live->sentry.pid_fd = cr.pod.root ? TAKE_FD(cr.pod.sentry.pid_fd) : live->sentry.pid_fd;
 	if (result) {
 		sandbox_live_fini(live);
 	} else {

@@ -3,6 +3,7 @@
 #define RUNSC_SANDBOX_CREATION_H
 
 #include "runsc/sandbox/janitor.h"
+#include "runsc/sandbox/pod.h"
 #include "runsc/sandbox/sandbox.h"
 
 #define MAX_BINDS 200u
@@ -14,6 +15,7 @@ struct creation {
 	struct container *c;
 	struct sandbox_live *live;
 	struct oci_spec spec;
+	struct pod pod; /* the sandbox that it joins, if it does */
 	struct overlay_choice overlay;
 	char *bundle, *rootfs;
 	bool *mount_is_file;

@@ -9,6 +9,7 @@
 
 #include "platform/base/log.h"
 #include "runsc/hooks/hooks.h"
+#include "runsc/sandbox/control.h"
 
 #define GONE_MS 10000
 
@@ -19,8 +20,23 @@ static void reap(struct process_id id)
 		waitpid(id.pid, NULL, WNOHANG);
 }
 
-int container_kill_processes(const struct container *c, struct error *err)
+/* Its sandbox lives on. A sentry that does not answer learns of the end by the gofer's. */
+static int end_in_sandbox(const struct container *c, bool *ask, struct error *err)
 {
+	*ask = *ask && control_destroy(c);
+	process_kill(c->gofer, SIGKILL);
+	if (!process_wait_gone(c->gofer, GONE_MS))
+		return error_set(err, "the gofer (pid %d) does not die: it hangs in the host kernel",
+				 (int)c->gofer.pid);
+	reap(c->gofer);
+	return 0;
+}
+
+/* ask: whether a sentry that goes on is asked; cleared when it does not answer. */
+static int kill_processes(const struct container *c, bool *ask, struct error *err)
+{
+	if (c->sandbox)
+		return end_in_sandbox(c, ask, err);
 	/* the sentry first: without it the gofer ends by itself */
 	process_kill(c->sentry, SIGKILL);
 	process_kill(c->gofer, SIGKILL);
@@ -33,6 +49,13 @@ int container_kill_processes(const struct container *c, struct error *err)
 	reap(c->sentry);
 	reap(c->gofer);
 	return 0;
+}
+
+int container_kill_processes(const struct container *c, struct error *err)
+{
+	bool ask = true;
+
+	return kill_processes(c, &ask, err);
 }
 
 /* Removes the files of the state directory, then itself. Nobody but runsc makes files there. */
@@ -59,15 +82,15 @@ int container_destroy(struct container *c, bool run_hooks, struct error *err)
 {
 	struct oci_spec spec = { 0 };
 	struct error other;
-	bool have_spec;
+	bool have_spec, ask = true;
 	int ret;
 
 	/* before the lock: whoever holds it may be waiting for the sentry */
-	ret = container_kill_processes(c, err);
+	ret = kill_processes(c, &ask, err);
 	if (!c->locked && container_lock(c, &other))
 		return ret ? ret : error_set(err, "%s", other.text);
 	/* what a start or create wrote meanwhile */
-	ret = container_kill_processes(c, err);
+	ret = kill_processes(c, &ask, err);
 	have_spec = run_hooks && !container_spec(c, &spec, &other);
 	if (cgroup_remove(&c->cgroup, &other) && !ret)
 		ret = error_set(err, "%s", other.text);

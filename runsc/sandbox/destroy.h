@@ -1,4 +1,4 @@
-/* Taking a container apart: works on whatever part of one is there, never waits for the sentry. */
+/* Taking a container apart: works on whatever part of one is there, waits for a sentry that goes on 5 s at most. */
 #ifndef RUNSC_SANDBOX_DESTROY_H
 #define RUNSC_SANDBOX_DESTROY_H
 
@@ -10,7 +10,10 @@
  * a failure and reports the first.
  */
 int container_destroy(struct container *c, bool run_hooks, struct error *err);
-/* Only the processes: kills sentry and gofer and waits until they are gone (a zombie is). */
+/*
+ * Only the processes: kills sentry and gofer and waits until they are gone (a zombie is). In a shared sandbox the container
+ * is ended and only its gofer killed.
+ */
 int container_kill_processes(const struct container *c, struct error *err);
 
 #endif

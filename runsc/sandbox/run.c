@@ -77,7 +77,8 @@ int sandbox_start(struct container *c, struct error *err)
 		goto out;
 	}
 	id.id = c->id;
-	ret = urpc_containerManager_StartRoot(client, &id, NULL, 0, &empty);
+	ret = c->sandbox ? urpc_containerManager_StartSubcontainer(client, &id, NULL, 0, &empty) :
+			   urpc_containerManager_StartRoot(client, &id, NULL, 0, &empty);
 	if (empty)
 		urpc_message_free(&empty->base);
 	if (ret) {

@@ -308,6 +308,8 @@ static NORETURN void child_run(const struct spawn_args *args, uid_t uid, gid_t g
 		child_fail(args, args->path);
 	if (args->as_nobody)
 		child_become_nobody(args);
+	if (args->die_with_us)
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 	execveat(exe, "", args->argv.v, environment, AT_EMPTY_PATH);
 	child_fail(args, args->path);
 }

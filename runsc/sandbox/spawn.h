@@ -16,6 +16,7 @@ struct spawn_args {
 	int net_fd; /* join this network namespace; -1: see below */
 	/* the pid, ipc, uts, cgroup and mount namespaces of config.json: new, named, or the caller's; NULL: all new */
 	const struct oci_namespace *listed;
+	bool die_with_us; /* SIGKILL when the caller ends */
 	bool new_user; /* rootless: a user namespace in which the caller is root */
 	bool as_nobody; /* root becomes nobody, with CAP_SYS_ADMIN and CAP_SETPCAP for the program's boot */
 	bool new_net;  /* an empty network namespace */

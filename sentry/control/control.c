@@ -15,6 +15,9 @@
 #include "sentry/fs/gofer/gofer_fs.h"
 #include "sentry/syscalls/syscalls.h"
 
+/* How long a creation waits for the one before it; below the deadline of its method. */
+#define CREATION_WAIT_NS 20000000000ll
+
 static struct {
 	struct control_options o; /* const after control_init */
 	_Atomic bool creating;	  /* one CreateRoot or CreateSubcontainer at a time */
@@ -46,6 +49,11 @@ struct container *control_find(struct urpc_request *req, const char *id)
 	return c;
 }
 
+struct container *control_root(void)
+{
+	return control.root_made ? container_find(control.root_id) : NULL;
+}
+
 static int handle_wait(struct urpc_request *req, const Urpc__ContainerId *arg,
 		       Urpc__WaitStatus *result)
 {
@@ -68,6 +76,20 @@ static int handle_wait_pid(struct urpc_request *req, const Urpc__WaitPidArgs *ar
 
 /* --- life --------------------------------------------------------------------------------------- */
 
+/* Waits until no other container is being created. */
+static int creation_begin(struct urpc_request *req)
+{
+	const struct timespec pause = { .tv_nsec = 1000000 };
+	int64_t end = host_monotonic_ns() + CREATION_WAIT_NS;
+
+	while (atomic_exchange(&control.creating, true)) {
+		if (host_monotonic_ns() > end)
+			return urpc_fail(req, -EBUSY, "another container is being created");
+		(void)!ppoll(NULL, 0, &pause, NULL);
+	}
+	return 0;
+}
+
 static int handle_create_root(struct urpc_request *req, const Urpc__Container *arg,
 			      Urpc__Empty *result)
 {
@@ -76,8 +98,9 @@ static int handle_create_root(struct urpc_request *req, const Urpc__Container *a
 	(void)result;
 	if (strlen(arg->id) >= sizeof(control.root_id))
 		return urpc_fail(req, -ENAMETOOLONG, "the container id is too long");
-	if (atomic_exchange(&control.creating, true))
-		return urpc_fail(req, -EBUSY, "another container is being created");
+	err = creation_begin(req);
+	if (err < 0)
+		return err;
 	err = control.root_made ? urpc_fail(req, -EEXIST, "this sandbox has a root container already") :
 				  control_create(req, arg, true);
 	if (err == 0) {
@@ -96,8 +119,9 @@ static int handle_create_sub(struct urpc_request *req, const Urpc__Container *ar
 	(void)result;
 	if (!control.root_made)
 		return urpc_fail(req, -EINVAL, "the sandbox has no root container yet");
-	if (atomic_exchange(&control.creating, true))
-		return urpc_fail(req, -EBUSY, "another container is being created");
+	err = creation_begin(req);
+	if (err < 0)
+		return err;
 	err = control_create(req, arg, false);
 	atomic_store(&control.creating, false);
 	return err;
@@ -140,11 +164,14 @@ static int handle_destroy(struct urpc_request *req, const Urpc__ContainerId *arg
 	(void)result;
 	if (!c)
 		return -ENOENT;
-	kernel_resume();
-	err = container_signal(c, INIT_PID, SIGKILL, URPC__SIGNAL_ARGS__MODE__ALL);
-	if (err == 0 || err == -ESRCH)
-		err = control_wait_exit(c, INIT_PID, req->conn_fd, &status);
-	return err == -ECHILD ? 0 : err;
+	containers_kill(c);
+	err = control_wait_exit(c, INIT_PID, req->conn_fd, &status);
+	if (err == -ECHILD)
+		err = 0;
+	/* the root container goes with the sandbox */
+	if (err == 0 && strcmp(arg->id, control.root_id) != 0)
+		control_remove(c);
+	return err;
 }
 
 /* Refuses what only a container that runs can do. */
@@ -164,6 +191,8 @@ static int handle_exec(struct urpc_request *req, const Urpc__ExecArgs *arg, Urpc
 {
 	AUTO(container_put) struct container *c = control_find(req, arg->id);
 	struct process_build p = { 0 };
+	struct mnt_ns *mnt_ns;
+	struct path root;
 	int err;
 
 	if (!c)
@@ -172,10 +201,13 @@ static int handle_exec(struct urpc_request *req, const Urpc__ExecArgs *arg, Urpc
 		return urpc_fail(req, -EINVAL, "no process is given");
 	if (container_state(c) == CONTAINER_STOPPED)
 		return need_running(req, c);
-	if (kernel_paused())
+	if (container_paused(c))
 		return urpc_fail(req, -EINVAL, "container %.64s is paused", arg->id);
-	err = process_build(req, arg->process, 0, container_user_ns(c), container_root(c),
-			    container_mnt_ns(c), &p);
+	if (container_tree(c, &root, &mnt_ns) < 0)
+		return urpc_fail(req, -ESRCH, "container %.64s is not running", arg->id);
+	err = process_build(req, arg->process, 0, container_user_ns(c), &root, mnt_ns, &p);
+	path_put(&root);
+	mnt_ns_put(mnt_ns);
 	if (err == 0) {
 		err = container_exec(c, &p.args, &result->pid);
 		if (err < 0)
@@ -197,7 +229,10 @@ static int handle_signal(struct urpc_request *req, const Urpc__SignalArgs *arg, 
 		return urpc_fail(req, -EINVAL, "signal %d does not exist", arg->signo);
 	if (container_state(c) == CONTAINER_STOPPED)
 		return urpc_fail(req, -ESRCH, "container %.64s is not running", arg->id);
-	err = container_signal(c, arg->pid ? arg->pid : INIT_PID, arg->signo, (int)arg->mode);
+	err = container_signal(c, arg->pid, arg->signo, (int)arg->mode);
+	/* who is killed at the gate of a pause ends there */
+	if (err == 0 && arg->signo == SIGKILL)
+		container_resume(c);
 	return err == -ESRCH ? urpc_fail(req, err, "no such process") : err;
 }
 
@@ -210,10 +245,10 @@ static int handle_pause(struct urpc_request *req, const Urpc__ContainerId *arg, 
 	if (!c)
 		return -ENOENT;
 	err = need_running(req, c);
-	if (err == 0 && kernel_paused())
+	if (err == 0 && container_paused(c))
 		return urpc_fail(req, -EINVAL, "container %.64s is paused already", arg->id);
 	if (err == 0)
-		err = kernel_pause(host_monotonic_ns() + 5ll * 1000000000);
+		err = container_pause(c, host_monotonic_ns() + 5ll * 1000000000);
 	return err == -ETIMEDOUT ? urpc_fail(req, err, "not every task stopped in time") : err;
 }
 
@@ -225,10 +260,10 @@ static int handle_resume(struct urpc_request *req, const Urpc__ContainerId *arg,
 	(void)result;
 	if (!c)
 		return -ENOENT;
-	if (!kernel_paused())
+	if (!container_paused(c))
 		return urpc_fail(req, -EINVAL, "container %.64s is not paused", arg->id);
 	gofer_expire_all(); /* engines pause to copy files */
-	kernel_resume();
+	container_resume(c);
 	return 0;
 }
 
@@ -251,9 +286,11 @@ static int handle_state(struct urpc_request *req, const Urpc__ContainerId *arg,
 	case CONTAINER_STOPPED:
 		result->state = URPC__RUNTIME_STATE__STATE__STOPPED;
 		break;
+	case CONTAINER_PAUSED:
+		result->state = URPC__RUNTIME_STATE__STATE__PAUSED;
+		break;
 	default:
-		result->state = kernel_paused() ? URPC__RUNTIME_STATE__STATE__PAUSED :
-						  URPC__RUNTIME_STATE__STATE__RUNNING;
+		result->state = URPC__RUNTIME_STATE__STATE__RUNNING;
 	}
 	return 0;
 }
@@ -267,7 +304,7 @@ static int handle_resize(struct urpc_request *req, const Urpc__WindowSize *arg, 
 	(void)result;
 	if (!c)
 		return -ENOENT;
-	tg = thread_group_find(container_pid_ns(c), arg->pid ? arg->pid : INIT_PID);
+	tg = container_process_find(c, arg->pid);
 	if (!tg)
 		return urpc_fail(req, -ESRCH, "no process %d", arg->pid);
 	mutex_lock(&taskset_mu);

@@ -39,33 +39,47 @@ bool passwd_home(const char *text, size_t size, uint32_t uid, const char **ret_h
 /* "HOME=..." for uid as /etc/passwd below root has it, else "HOME=/"; NULL without memory. The caller frees it. May sleep. */
 char *home_variable(const struct path *root, struct mnt_ns *mnt_ns, struct user_ns *user_ns, uint32_t uid);
 
+/* create.c: all that a container consists of but its files; references. */
+struct container_parts {
+	struct user_ns *user_ns;
+	struct pid_ns *pid_ns;
+	struct uts_ns *uts_ns;
+	struct ipc_ns *ipc_ns;
+	struct net_ns *net_ns;
+	struct cgroup *cgroup;
+	struct seccomp_filter *seccomp; /* NULL: none */
+};
+
 /*
- * mounts.c: the container's tree, with a proc of pid_ns, an mqueue of ipc_ns and a cgroup file system of cgroup. gofer
- * connections are descriptors [first_fd, ...) of the request.
+ * mounts.c: the container's tree, with file systems that show its namespaces and cgroup. gofer connections are descriptors
+ * [first_fd, ...) of the request.
  */
 struct mount_build {
 	struct mnt_ns *ns;
 	struct path root;
 };
 NODISCARD int mounts_build(struct urpc_request *req, const Urpc__Container *c, size_t first_fd,
-			   struct user_ns *user_ns, struct pid_ns *pid_ns, struct ipc_ns *ipc_ns, struct cgroup *cgroup,
-			   struct mount_build *ret);
+			   const struct container_parts *parts, struct mount_build *ret);
 
 /* create.c: the sandbox ends with its root container. */
 NODISCARD int control_create(struct urpc_request *req, const Urpc__Container *arg, bool root);
+/* Ends what runs in c and takes it out of the list. At most some seconds. */
+void control_remove(struct container *c);
 
-/* The init process in its own pid namespace. */
-#define INIT_PID 1
+/* Of a container: its first process, whatever number it has. */
+#define INIT_PID 0
 
 /*
  * end.c: waits until process pid of c has ended: 0 and *ret_status. Hang-up of conn_fd (-1: none) ends the
  * wait with -ECANCELED; -ECHILD for a process that is not known. Sleeps.
  */
 NODISCARD int control_wait_exit(struct container *c, int32_t pid, int conn_fd, uint32_t *ret_status);
+/* Kills all that is left in c, or in every container (NULL), and waits for it, at most a second. */
+void control_end_processes(struct container *c);
 /*
- * Sees to the end of c, on a thread of its own: when init has ended its wait status goes to status_fd, and the
- * sandbox ends with its root container. A gofer that is gone (hang-up of status_fd) ends the container.
- * Takes status_fd over, also on error.
+ * Sees to the end of c, on a thread of its own: when init has ended so does what is left in the container, its files
+ * are given up, its wait status goes to status_fd, and the sandbox ends with its root container. A gofer that is gone
+ * (hang-up of status_fd) ends the container. Takes status_fd over, also on error.
  */
 NODISCARD int control_watch_end(struct container *c, int status_fd, bool root);
 /* Ends the sandbox. */
@@ -84,6 +98,8 @@ int control_processes(struct urpc_request *req, const Urpc__ContainerId *arg, Ur
 const char *control_platform(void);
 int control_stacks(struct urpc_request *req, const Urpc__Empty *arg, Urpc__Stacks *result);
 
+/* The sandbox's root container; a reference, NULL before there is one. */
+struct container *control_root(void);
 /* The container of an id, or NULL with the request's message (-ENOENT). */
 struct container *control_find(struct urpc_request *req, const char *id);
 

@@ -1,11 +1,47 @@
 /* Creating a container: mounts, namespaces, init. */
 #include <linux/filter.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "sentry/control/control_priv.h"
 #include "sentry/kernel/seccomp.h"
 #include "sentry/mm/account.h"
+
+/* Whom the namespaces come from; references, NULL: nobody. */
+struct donors {
+	struct container *root; /* the sandbox's, also for its network; NULL while that itself is made */
+	struct container *pid, *ipc, *uts, *user;
+};
+
+static int find_donor(struct urpc_request *req, const char *id, struct container **ret)
+{
+	*ret = *id ? control_find(req, id) : NULL;
+	return *id && !*ret ? -EINVAL : 0;
+}
+
+static int find_donors(struct urpc_request *req, const Urpc__Container *c, bool root, struct donors *d)
+{
+	const Urpc__Namespaces *n = c->namespaces;
+
+	if (!root)
+		d->root = control_root();
+	if (!n)
+		return 0;
+	return find_donor(req, n->pid_of, &d->pid) < 0 || find_donor(req, n->ipc_of, &d->ipc) < 0 ||
+			       find_donor(req, n->uts_of, &d->uts) < 0 || find_donor(req, n->user_of, &d->user) < 0 ?
+		       -EINVAL :
+		       0;
+}
+
+static void donors_fini(struct donors *d)
+{
+	container_put(d->root);
+	container_put(d->pid);
+	container_put(d->ipc);
+	container_put(d->uts);
+	container_put(d->user);
+}
 
 /* Copies an id map of the message into *ret_map (owned by the namespace). */
 static int copy_map(Urpc__IdMap *const *map, size_t count, struct id_map_extent **ret_map,
@@ -26,14 +62,18 @@ static int copy_map(Urpc__IdMap *const *map, size_t count, struct id_map_extent 
 }
 
 /*
- * The container's user namespace: the sandbox's root one, or with maps a child of it whose "lower" ids are
+ * The container's user namespace: another container's, the sandbox's root one, or with maps a child of it whose "lower" ids are
  * those that the gofer sees on the host's files.
  */
-static int make_user_ns(const Urpc__Container *c, struct user_ns **ret_ns)
+static int make_user_ns(const Urpc__Container *c, const struct donors *d, struct user_ns **ret_ns)
 {
 	struct user_ns *ns;
 	int err;
 
+	if (d->user) {
+		*ret_ns = user_ns_get(container_user_ns(d->user));
+		return 0;
+	}
 	if (c->n_uid_map == 0 && c->n_gid_map == 0) {
 		*ret_ns = user_ns_get(&root_user_ns);
 		return 0;
@@ -53,16 +93,19 @@ static int make_user_ns(const Urpc__Container *c, struct user_ns **ret_ns)
 	return err;
 }
 
-static struct uts_ns *make_uts_ns(const Urpc__Container *c, struct user_ns *user_ns)
+/* Another container's unless fresh; with a name of its own only where config.json gives one. */
+static struct uts_ns *make_uts_ns(const Urpc__Container *c, struct user_ns *user_ns, struct container *from)
 {
-	struct uts_ns *uts = uts_ns_new(user_ns, NULL);
+	struct uts_ns *uts = from ? uts_ns_get(container_ns(from)->uts) : uts_ns_new(user_ns, NULL);
 
 	if (!uts)
 		return NULL;
 	mutex_lock(&uts->mu);
-	strncpy(uts->nodename, c->hostname[0] ? c->hostname : "localhost", sizeof(uts->nodename) - 1);
-	strncpy(uts->domainname, c->domainname[0] ? c->domainname : "(none)",
-		sizeof(uts->domainname) - 1);
+	if (!from || c->hostname[0])
+		snprintf(uts->nodename, sizeof(uts->nodename), "%s", c->hostname[0] ? c->hostname : "localhost");
+	if (!from || c->domainname[0])
+		snprintf(uts->domainname, sizeof(uts->domainname), "%s",
+			 c->domainname[0] ? c->domainname : "(none)");
 	mutex_unlock(&uts->mu);
 	return uts;
 }
@@ -78,6 +121,7 @@ static uint32_t cgroup_version(const Urpc__Container *c)
 	return 2;
 }
 
+/* The limits of the container, and what counts against them. */
 static int make_cgroup(struct urpc_request *req, const Urpc__Container *c, struct cgroup **ret_cgroup)
 {
 	struct cgroup *cg = cgroup_new(cgroup_version(c));
@@ -91,6 +135,19 @@ static int make_cgroup(struct urpc_request *req, const Urpc__Container *c, struc
 	}
 	*ret_cgroup = cg;
 	return 0;
+}
+
+static struct ipc_ns *make_ipc_ns(struct user_ns *user_ns, struct container *from)
+{
+	return from ? ipc_ns_get(container_ns(from)->ipc) : ipc_ns_new(user_ns);
+}
+
+static struct pid_ns *make_pid_ns(const Urpc__Container *c, const struct donors *d, struct user_ns *user_ns)
+{
+	if (d->pid)
+		return pid_ns_get(container_pid_ns(d->pid));
+	/* Without a namespace of its own the first process is no init that signals spare. */
+	return !c->namespaces || c->namespaces->pid ? pid_ns_new(user_ns, root_pid_ns) : pid_ns_get(root_pid_ns);
 }
 
 /* The filter of the container's processes, checked as if a program had installed it. *ret_filter: NULL for none. */
@@ -113,25 +170,52 @@ static int make_seccomp(struct urpc_request *req, const Urpc__Container *c, stru
 	return err < 0 ? urpc_fail(req, -EINVAL, "seccomp profile: %s", strerror(-err)) : 0;
 }
 
-/* Namespaces and the container object; the mount namespace and root of m move into it. */
-static int make_container(const Urpc__Container *c, struct user_ns *user_ns, struct pid_ns *pid_ns,
-			  struct ipc_ns *ipc_ns, struct seccomp_filter *seccomp, struct cgroup *cgroup,
-			  struct mount_build *m, struct container **ret_c)
+/* All that the container consists of but its files; *p is to be released in any case. */
+static int make_parts(struct urpc_request *req, const Urpc__Container *c, const struct donors *d,
+		      struct container_parts *p)
 {
-	struct container_args a = { .id = c->id, .mnt_ns = m->ns, .root = m->root, .user_ns = user_ns,
-				    .pid_ns = pid_ns, .ipc = ipc_ns, .seccomp = seccomp, .cgroup = cgroup };
-	int err = -ENOMEM;
+	const Urpc__Namespaces *n = c->namespaces;
+	int err = make_user_ns(c, d, &p->user_ns);
 
-	a.uts = make_uts_ns(c, user_ns);
-	a.net = net_ns_new(user_ns);
-	if (a.uts && a.net)
-		err = container_new(&a, ret_c);
+	if (err < 0)
+		return urpc_fail(req, -EINVAL, "user namespace: %s", strerror(-err));
+	p->pid_ns = make_pid_ns(c, d, p->user_ns);
+	p->uts_ns = make_uts_ns(c, p->user_ns, d->uts ? d->uts : n && n->uts ? NULL : d->root);
+	p->ipc_ns = make_ipc_ns(p->user_ns, d->ipc ? d->ipc : n && n->ipc ? NULL : d->root);
+	p->net_ns = d->root ? net_ns_get(container_ns(d->root)->net) : net_ns_new(p->user_ns);
+	if (!p->pid_ns || !p->uts_ns || !p->ipc_ns || !p->net_ns)
+		return -ENOMEM;
+	err = make_cgroup(req, c, &p->cgroup);
+	return err < 0 ? err : make_seccomp(req, c, &p->seccomp);
+}
+
+static void parts_fini(struct container_parts *p)
+{
+	seccomp_filter_put(p->seccomp);
+	if (p->cgroup)
+		cgroup_put(p->cgroup);
+	if (p->net_ns)
+		net_ns_put(p->net_ns);
+	if (p->ipc_ns)
+		ipc_ns_put(p->ipc_ns);
+	if (p->uts_ns)
+		uts_ns_put(p->uts_ns);
+	pid_ns_put(p->pid_ns);
+	if (p->user_ns)
+		user_ns_put(p->user_ns);
+}
+
+/* The container object; the mount namespace and root of m move into it. */
+static int make_container(const Urpc__Container *c, const struct container_parts *p, struct mount_build *m,
+			  struct container **ret_c)
+{
+	const struct container_args a = { .id = c->id, .mnt_ns = m->ns, .root = m->root, .user_ns = p->user_ns,
+					  .pid_ns = p->pid_ns, .uts = p->uts_ns, .ipc = p->ipc_ns,
+					  .net = p->net_ns, .seccomp = p->seccomp, .cgroup = p->cgroup };
+	int err = container_new(&a, ret_c);
+
 	if (err == 0)
 		*m = (struct mount_build){ 0 };
-	if (a.uts)
-		uts_ns_put(a.uts);
-	if (a.net)
-		net_ns_put(a.net);
 	return err;
 }
 
@@ -141,29 +225,20 @@ static int fail_program(struct urpc_request *req, const struct process_build *p,
 	return urpc_fail(req, err, "exec: \"%.160s\": %s", p->argv[0], strerror(-err));
 }
 
-static int create_in(struct urpc_request *req, const Urpc__Container *c, struct user_ns *user_ns,
-		     struct pid_ns *pid_ns, bool root)
+static int create_in(struct urpc_request *req, const Urpc__Container *c, const struct container_parts *parts, bool root)
 {
 	size_t first_gofer = process_fd_count(c->process);
 	struct process_build p = { 0 };
 	struct mount_build m = { 0 };
 	struct container *container = NULL;
-	struct seccomp_filter *seccomp = NULL;
-	struct ipc_ns *ipc_ns = ipc_ns_new(user_ns);
-	struct cgroup *cgroup = NULL;
 	int err;
 
-	err = ipc_ns ? make_cgroup(req, c, &cgroup) : -ENOMEM;
+	memory_set_self(parts->cgroup->memory); /* files that the mounts begin with */
+	err = mounts_build(req, c, first_gofer, parts, &m);
 	if (err == 0)
-		memory_set_self(cgroup->memory); /* files that the mounts begin with */
-	if (err == 0)
-		err = make_seccomp(req, c, &seccomp);
-	if (err == 0)
-		err = mounts_build(req, c, first_gofer, user_ns, pid_ns, ipc_ns, cgroup, &m);
-	if (err == 0)
-		err = process_build(req, c->process, 0, user_ns, &m.root, m.ns, &p);
+		err = process_build(req, c->process, 0, parts->user_ns, &m.root, m.ns, &p);
 	if (err == 0) {
-		err = make_container(c, user_ns, pid_ns, ipc_ns, seccomp, cgroup, &m, &container);
+		err = make_container(c, parts, &m, &container);
 		if (err < 0)
 			err = urpc_fail(req, err == -EEXIST ? -EEXIST : -EINVAL, "container %.64s: %s",
 					c->id, strerror(-err));
@@ -179,20 +254,33 @@ static int create_in(struct urpc_request *req, const Urpc__Container *c, struct 
 		path_put(&m.root);
 		mnt_ns_put(m.ns);
 	}
-	if (container)
-		container_put(container);
+	if (container && err < 0)
+		control_remove(container);
+	container_put(container);
 	process_build_fini(&p);
-	seccomp_filter_put(seccomp);
-	ipc_ns_put(ipc_ns);
 	memory_set_self(NULL);
-	cgroup_put(cgroup);
 	return err;
+}
+
+void control_remove(struct container *c)
+{
+	control_end_processes(c);
+	container_remove(c);
+}
+
+/* What a container that has stopped left under the id, when nobody came to delete it. */
+static void remove_stopped(const char *id)
+{
+	AUTO(container_put) struct container *old = container_find(id);
+
+	if (old && container_state(old) == CONTAINER_STOPPED)
+		control_remove(old);
 }
 
 int control_create(struct urpc_request *req, const Urpc__Container *arg, bool root)
 {
-	struct user_ns *user_ns;
-	struct pid_ns *pid_ns;
+	struct donors d = { 0 };
+	struct container_parts parts = { 0 };
 	size_t count;
 	int err;
 
@@ -203,15 +291,14 @@ int control_create(struct urpc_request *req, const Urpc__Container *arg, bool ro
 	if (count != req->fd_count)
 		return urpc_fail(req, -EINVAL, "%zu descriptors came, %zu are needed", req->fd_count,
 				 count);
-	err = make_user_ns(arg, &user_ns);
-	if (err < 0)
-		return urpc_fail(req, -EINVAL, "user namespace: %s", strerror(-err));
-	/* Without a namespace of its own the first process is no init that signals spare. */
-	pid_ns = !arg->namespaces || arg->namespaces->pid ? pid_ns_new(user_ns, root_pid_ns) :
-							    pid_ns_get(root_pid_ns);
-	err = pid_ns ? create_in(req, arg, user_ns, pid_ns, root) : -ENOMEM;
-	if (pid_ns)
-		pid_ns_put(pid_ns);
-	user_ns_put(user_ns);
+	if (!root)
+		remove_stopped(arg->id);
+	err = find_donors(req, arg, root, &d);
+	if (err == 0)
+		err = make_parts(req, arg, &d, &parts);
+	if (err == 0)
+		err = create_in(req, arg, &parts, root);
+	parts_fini(&parts);
+	donors_fini(&d);
 	return err;
 }

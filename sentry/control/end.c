@@ -68,16 +68,29 @@ struct ending {
 	bool root;
 };
 
-/* Ends all that is left in the sandbox, so that whoever waits for a process hears how it ended. */
-static void end_processes(void)
+/* Containers whose end has still to be told. */
+static _Atomic uint32_t untold;
+
+static void sleep_ms(long ms)
+{
+	struct timespec t = { .tv_nsec = ms * 1000000 };
+
+	while (ppoll(NULL, 0, &t, NULL) < 0 && errno == EINTR)
+		;
+}
+
+void control_end_processes(struct container *c)
 {
 	int64_t end = host_monotonic_ns() + LAST_PROCESSES_MS * 1000000ll;
 
-	kernel_resume();
-	containers_kill();
-	while (containers_busy() && host_monotonic_ns() < end)
-		if (ppoll(NULL, 0, &(struct timespec){ .tv_nsec = 1000000 }, NULL) < 0 && errno != EINTR)
+	/* again and again: one may just be born */
+	do {
+		containers_kill(c);
+		if (!containers_busy(c))
 			return;
+		sleep_ms(1);
+	} while (host_monotonic_ns() < end);
+	log_warn("control: processes of %s do not end", c ? container_id(c) : "the sandbox");
 }
 
 /* The gofer ends once it has the status; ended by the sandbox's end it could not hand it on. */
@@ -92,22 +105,31 @@ static void tell_gofer(const struct ending *e, uint32_t status)
 		log_warn("control: the gofer of %s does not end", container_id(e->c));
 }
 
+/* The other containers, which end with the sandbox, have told their gofers: at most a second. */
+static void wait_for_others(void)
+{
+	for (int ms = 0; untold > 1 && ms < LAST_PROCESSES_MS; ms++)
+		sleep_ms(1);
+}
+
 static void *ending_main(void *arg)
 {
 	struct ending *e = arg;
 	uint32_t status = SIGKILL;
 	int err = control_wait_exit(e->c, INIT_PID, e->status_fd, &status);
 
-	if (err == -ECANCELED) {
+	if (err == -ECANCELED)
 		log_warn("control: the gofer of %s is gone: ending the container", container_id(e->c));
-		(void)!container_signal(e->c, INIT_PID, SIGKILL, URPC__SIGNAL_ARGS__MODE__ALL);
-	} else if (err < 0) {
+	else if (err < 0)
 		log_error("control: cannot wait for init: %s", strerror(-err));
-	}
+	control_end_processes(e->root ? NULL : e->c);
 	if (e->root)
-		end_processes();
+		wait_for_others();
+	else
+		container_drop_tree(e->c);
 	if (err == 0)
 		tell_gofer(e, status);
+	untold--;
 	if (e->root)
 		control_stop();
 	close(e->status_fd);
@@ -126,8 +148,10 @@ int control_watch_end(struct container *c, int status_fd, bool root)
 		return -ENOMEM;
 	}
 	*e = (struct ending){ container_get(c), status_fd, root };
+	untold++;
 	err = host_thread_start("container end", HOST_THREAD_STACK, ending_main, e);
 	if (err < 0) {
+		untold--;
 		close(status_fd);
 		container_put(c);
 		free(e);

@@ -138,7 +138,9 @@ int control_processes(struct urpc_request *req, const Urpc__ContainerId *arg, Ur
 		return -ENOENT;
 	ns = container_pid_ns(c);
 	while ((tg = thread_group_next(ns, pid + 1, &pid)) != NULL) {
-		Urpc__ProcessInfo *info = make_info(tg, ns, pid, container_user_ns(c));
+		/* the namespace may be another container's too */
+		Urpc__ProcessInfo *info =
+			tg->container == c ? make_info(tg, ns, pid, container_user_ns(c)) : NULL;
 
 		thread_group_put(tg);
 		if (!info)

@@ -579,11 +579,11 @@ static const struct cred *mapped_root(struct user_ns *ns, struct user_ns *user_n
 }
 
 int mounts_build(struct urpc_request *req, const Urpc__Container *c, size_t first_fd,
-		 struct user_ns *user_ns, struct pid_ns *pid_ns, struct ipc_ns *ipc_ns, struct cgroup *cgroup,
-		 struct mount_build *ret)
+		 const struct container_parts *parts, struct mount_build *ret)
 {
+	struct user_ns *user_ns = parts->user_ns;
 	struct builder b = { .req = req, .c = c, .first_fd = first_fd, .user_ns = user_ns,
-			     .pid_ns = pid_ns, .ipc_ns = ipc_ns, .cgroup = cgroup };
+			     .pid_ns = parts->pid_ns, .ipc_ns = parts->ipc_ns, .cgroup = parts->cgroup };
 	int err;
 
 	*ret = (struct mount_build){ 0 };

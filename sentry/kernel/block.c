@@ -38,7 +38,7 @@ static bool sleep_interrupted(struct task *t, bool killable_only)
 	GUARD(mutex, &taskset_mu);
 	if (signal_wanted_locked(t))
 		return true;
-	t->interrupt = kernel_paused();
+	t->interrupt = container_paused(t->tg->container);
 	return false;
 }
 

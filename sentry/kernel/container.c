@@ -9,6 +9,7 @@
 #include <sys/resource.h>
 
 #include "platform/base/log.h"
+#include "platform/host/futex.h"
 #include "sentry/kernel/clone.h"
 #include "sentry/kernel/kernel_priv.h"
 #include "sentry/kernel/process.h"
@@ -33,9 +34,9 @@ struct container_process {
 struct container {
 	struct refcount refs;
 	struct list_node node; /* containers_mu; linked: the list's reference */
+	struct mnt_ns *mnt_ns; /* containers_mu; NULL: given up, and root with it */
+	struct path root;      /* containers_mu */
 	char *id;	       /* const, like all to the blank line */
-	struct mnt_ns *mnt_ns;
-	struct path root;
 	struct user_ns *user_ns;
 	struct pid_ns *pid_ns;
 	struct nsproxy *ns;
@@ -45,6 +46,7 @@ struct container {
 	struct list_node processes; /* taskset */
 	bool started;		    /* taskset */
 	bool stopped;		    /* taskset: init has ended */
+	_Atomic uint32_t paused;    /* sleepers at the gate wait for it to become 0 */
 	struct waitq waitq;
 };
 
@@ -147,6 +149,32 @@ struct container *container_find(const char *id)
 		if (!strcmp(c->id, id))
 			return container_get(c);
 	return NULL;
+}
+
+void container_drop_tree(struct container *c)
+{
+	struct path root;
+	struct mnt_ns *ns;
+
+	mutex_lock(&containers_mu);
+	root = c->root;
+	c->root = (struct path){ 0 };
+	ns = TAKE(c->mnt_ns);
+	mutex_unlock(&containers_mu);
+	path_put(&root);
+	if (ns)
+		mnt_ns_put(ns);
+}
+
+int container_tree(struct container *c, struct path *ret_root, struct mnt_ns **ret_ns)
+{
+	GUARD(mutex, &containers_mu);
+	if (!c->mnt_ns)
+		return -ESRCH;
+	path_get(&c->root);
+	*ret_root = c->root;
+	*ret_ns = mnt_ns_get(c->mnt_ns);
+	return 0;
 }
 
 /* The birth of a process from outside: what its thread needs, and how it reports back. */
@@ -321,6 +349,8 @@ static int fill_files(struct task *t, const struct process_args *a)
 static int spawn_task(struct spawn *s, struct thread_group *tg, struct pid *pid, struct task **ret)
 {
 	struct container *c = s->c;
+	struct mnt_ns *mnt_ns;
+	struct path root;
 	struct task *t;
 	int err = task_new(tg, pid, &t);
 
@@ -332,7 +362,11 @@ static int spawn_task(struct spawn *s, struct thread_group *tg, struct pid *pid,
 		t->seccomp = seccomp_filter_get(c->seccomp);
 		t->seccomp_mode = SECCOMP_MODE_FILTER;
 	}
-	t->fs = fs_struct_new(&c->root, &c->root, c->mnt_ns);
+	if (container_tree(c, &root, &mnt_ns) == 0) {
+		t->fs = fs_struct_new(&root, &root, mnt_ns);
+		path_put(&root);
+		mnt_ns_put(mnt_ns);
+	}
 	t->birth = calloc(1, sizeof(*t->birth));
 	err = t->fs && t->birth ? fill_files(t, s->a) : -ENOMEM;
 	if (err < 0) {
@@ -354,7 +388,7 @@ static int spawn_link(struct container *c, struct thread_group *tg, struct task 
 {
 	struct process_group *pg;
 	struct session *s;
-	int err = session_new_locked(t->pid, &s, &pg);
+	int err = c->stopped ? -ESRCH : session_new_locked(t->pid, &s, &pg);
 
 	if (err < 0)
 		return err;
@@ -390,6 +424,36 @@ static struct thread_group *spawn_group(struct container *c, const struct proces
 		return tg;
 	thread_group_put(tg);
 	return NULL;
+}
+
+void container_remove(struct container *c)
+{
+	struct container_process *p, *tmp;
+	bool listed;
+
+	mutex_lock(&containers_mu);
+	listed = !list_empty(&c->node);
+	list_del(&c->node);
+	mutex_unlock(&containers_mu);
+	container_drop_tree(c);
+	/* records hold processes and these hold c */
+	for (;;) {
+		struct thread_group *tg = NULL;
+
+		mutex_lock(&taskset_mu);
+		list_for_each_safe(p, tmp, &c->processes, node) {
+			if (p->tg && p->done) {
+				tg = TAKE(p->tg);
+				break;
+			}
+		}
+		mutex_unlock(&taskset_mu);
+		if (!tg)
+			break;
+		thread_group_put(tg);
+	}
+	if (listed)
+		container_put(c);
 }
 
 /* Waits for the thread's word about exec. */
@@ -511,6 +575,24 @@ static struct container_process *find_process(struct container *c, int32_t pid)
 	return NULL;
 }
 
+/* As container_process_find, borrowed. taskset_mu. */
+static struct thread_group *find_group_locked(struct container *c, int32_t pid)
+{
+	struct container_process *p = pid ? NULL : find_process(c, 0);
+	struct pid *id = pid ? pid_find_locked(c->pid_ns, pid) : p && p->tg ? p->tg->pid : NULL;
+
+	return id && id->task && !id->task->tg->zombie && id->task->tg->container == c ? id->task->tg : NULL;
+}
+
+struct thread_group *container_process_find(struct container *c, int32_t pid)
+{
+	struct thread_group *tg;
+
+	GUARD(mutex, &taskset_mu);
+	tg = find_group_locked(c, pid);
+	return tg ? thread_group_get(tg) : NULL;
+}
+
 int container_start(struct container *c)
 {
 	struct container_process *p;
@@ -577,7 +659,7 @@ enum container_state container_state(struct container *c)
 		return CONTAINER_STOPPED;
 	if (!c->started)
 		return CONTAINER_CREATED;
-	return kernel_paused() ? CONTAINER_PAUSED : CONTAINER_RUNNING;
+	return c->paused ? CONTAINER_PAUSED : CONTAINER_RUNNING;
 }
 
 static int signal_all_locked(struct container *c, const struct guest_siginfo *info)
@@ -594,46 +676,113 @@ static int signal_all_locked(struct container *c, const struct guest_siginfo *in
 	return ret;
 }
 
-void containers_kill(void)
+void containers_kill(struct container *c)
 {
 	struct guest_siginfo info = { .signo = SIGKILL, .code = GUEST_SI_USER };
+	struct container *other;
 	struct task *t, *tmp;
 
-	GUARD(mutex, &taskset_mu);
+	mutex_lock(&taskset_mu);
 	list_for_each_safe(t, tmp, &all_tasks, all_node)
-		if (t->tg->leader == t && !t->tg->zombie)
+		if ((!c || t->tg->container == c) && t->tg->leader == t && !t->tg->zombie)
 			(void)signal_send_group_locked(t->tg, &info);
+	mutex_unlock(&taskset_mu);
+	/* who is at the gate of a pause ends there */
+	if (c) {
+		container_resume(c);
+		return;
+	}
+	GUARD(mutex, &containers_mu);
+	list_for_each(other, &containers, node)
+		container_resume(other);
 }
 
-bool containers_busy(void)
+bool containers_busy(struct container *c)
 {
 	struct task *t;
 
 	GUARD(mutex, &taskset_mu);
 	list_for_each(t, &all_tasks, all_node)
-		if (!t->tg->zombie)
+		if ((!c || t->tg->container == c) && !t->tg->zombie)
 			return true;
 	return false;
+}
+
+/* Something of a task at the gate has changed: bumped and waited on by whoever pauses. */
+static _Atomic uint32_t parked_event;
+
+bool container_paused(struct container *c)
+{
+	return c && c->paused;
+}
+
+void pause_gate(struct task *t)
+{
+	struct container *c = t->tg->container;
+
+	if (likely(!container_paused(c)) || t->killed)
+		return;
+	t->parked = true;
+	parked_event++;
+	host_futex_wake(&parked_event, INT32_MAX);
+	while (c->paused)
+		host_futex_wait(&c->paused, 1, INT64_MAX);
+	t->parked = false;
+}
+
+/* True when no task of c runs guest code or a handler; interrupts those that do. */
+static bool all_parked(struct container *c)
+{
+	struct task *t;
+	bool all = true;
+
+	GUARD(mutex, &taskset_mu);
+	list_for_each(t, &all_tasks, all_node) {
+		if (t->tg->container != c || t->parked || t->exited)
+			continue;
+		task_interrupt(t);
+		all = false;
+	}
+	return all;
+}
+
+int container_pause(struct container *c, int64_t deadline_ns)
+{
+	c->paused = 1;
+	for (;;) {
+		uint32_t event = parked_event;
+
+		if (all_parked(c))
+			return 0;
+		if (clock_mono() >= deadline_ns) {
+			container_resume(c);
+			return -ETIMEDOUT;
+		}
+		/* Looks again now and then: a task born meanwhile has not announced itself. */
+		host_futex_wait(&parked_event, event, MIN(deadline_ns, clock_mono() + 20000000));
+	}
+}
+
+void container_resume(struct container *c)
+{
+	c->paused = 0;
+	host_futex_wake(&c->paused, INT32_MAX);
 }
 
 int container_signal(struct container *c, int32_t pid, int signo, int mode)
 {
 	struct guest_siginfo info = { .signo = signo, .code = GUEST_SI_USER };
-	struct container_process *p;
 	struct thread_group *tg;
 	struct process_group *pg;
-	struct pid *id;
 
 	if (signo < 0 || signo > GUEST_NSIG)
 		return -EINVAL;
 	GUARD(mutex, &taskset_mu);
 	if (mode == 1)
 		return signo ? signal_all_locked(c, &info) : 0;
-	p = find_process(c, pid);
-	id = pid ? pid_find_locked(c->pid_ns, pid) : p && p->tg ? p->tg->pid : NULL;
-	if (!id || !id->task || id->task->tg->zombie)
+	tg = find_group_locked(c, pid);
+	if (!tg)
 		return -ESRCH;
-	tg = id->task->tg;
 	if (!signo)
 		return 0;
 	pg = mode == 3 ? tg->pgrp : NULL;
@@ -647,14 +796,9 @@ struct pid_ns *container_pid_ns(struct container *c)
 	return c->pid_ns;
 }
 
-const struct path *container_root(struct container *c)
+const struct nsproxy *container_ns(struct container *c)
 {
-	return &c->root;
-}
-
-struct mnt_ns *container_mnt_ns(struct container *c)
-{
-	return c->mnt_ns;
+	return c->ns;
 }
 
 struct user_ns *container_user_ns(struct container *c)
@@ -683,4 +827,5 @@ STATE_DESC(container, S_NOSAVE(container, refs, "recounted"), S_NOSAVE(container
 	   S_REF(container, 6, ns, nsproxy), S_REF(container, 10, cgroup, cgroup),
 	   S_REF(container, 11, seccomp, seccomp_filter), S_LIST(container, 7, processes, container_process),
 	   S_VAL(container, 8, started), S_VAL(container, 9, stopped),
+	   S_NOSAVE(container, paused, "a restored container runs"),
 	   S_NOSAVE(container, waitq, "waiters register again"));

@@ -44,6 +44,10 @@ NODISCARD int container_new(const struct container_args *a, struct container **r
 struct container *container_find(const char *id); /* reference, or NULL; abbreviations are runsc's */
 struct container *container_get(struct container *c);
 void container_put(struct container *c);
+/* Gives up the files of a container that has stopped: no process can be started in it any more. Any thread. */
+void container_drop_tree(struct container *c);
+/* Its id is free again. What is left of it goes with the last reference; its processes have ended. Any thread. */
+void container_remove(struct container *c);
 /* Loads init so that it would run next (exec errors come back here), but does not let it run. */
 NODISCARD int container_create_init(struct container *c, const struct process_args *a);
 NODISCARD int container_start(struct container *c);
@@ -54,21 +58,25 @@ NODISCARD int container_exec(struct container *c, const struct process_args *a, 
 NODISCARD int container_wait_poll(struct container *c, int32_t pid, uint32_t *ret_status);
 /* Woken (POLLHUP) whenever a waited-for process ends; use with container_wait_poll. */
 struct waitq *container_waitq(struct container *c);
+/* The process of that number in the container's pid namespace, or its first (0), while it lives; a reference. */
+struct thread_group *container_process_find(struct container *c, int32_t pid);
 enum container_state container_state(struct container *c);
 /* mode as control.proto SignalArgs: 0 process, 1 all, 2 foreground group of its terminal, 3 group. */
 NODISCARD int container_signal(struct container *c, int32_t pid, int signo, int mode);
-/* SIGKILL for every process of every container. */
-void containers_kill(void);
-/* Whether any process of any container has not ended yet. */
-bool containers_busy(void);
-/* Freezes every task of the sandbox at the next safe point; returns when all stopped, -ETIMEDOUT. */
-NODISCARD int kernel_pause(int64_t deadline_ns);
-void kernel_resume(void);
-bool kernel_paused(void);
+/* SIGKILL for every process of c, or of every container (NULL), also of paused ones: those go on, to their end. */
+void containers_kill(struct container *c);
+/* Whether any process of c, or of any container (NULL), has not ended yet. */
+bool containers_busy(struct container *c);
+/* Freezes every task of c at its next safe point; returns when all stopped, -ETIMEDOUT (none is frozen then). */
+NODISCARD int container_pause(struct container *c, int64_t deadline_ns);
+void container_resume(struct container *c);
+bool container_paused(struct container *c);
 struct pid_ns *container_pid_ns(struct container *c);
-const struct path *container_root(struct container *c);
-struct mnt_ns *container_mnt_ns(struct container *c);
+/* References to its root and mount namespace; -ESRCH when it gave them up. */
+NODISCARD int container_tree(struct container *c, struct path *ret_root, struct mnt_ns **ret_ns);
 struct user_ns *container_user_ns(struct container *c);
+/* Its uts, ipc, net and cgroup namespaces, borrowed. */
+const struct nsproxy *container_ns(struct container *c);
 const char *container_id(const struct container *c);
 /* Borrowed; const while the container is. */
 struct cgroup *container_cgroup(struct container *c);

@@ -181,7 +181,7 @@ enum run_state run_interrupt(struct task *t)
 	if (unlikely(t->over_limit))
 		oom_settle(t);
 	mutex_lock(&taskset_mu);
-	t->interrupt = kernel_paused();
+	t->interrupt = container_paused(t->tg->container);
 	if (t->killed) {
 		mutex_unlock(&taskset_mu);
 		return RUN_EXIT;

@@ -94,7 +94,7 @@ enum run_state run_exit(struct task *t);	/* exit.c */
 /* block.c: sleeps until woken or the deadline, whatever signals say: for a task that is ending. */
 bool task_sleeping(const struct task *t);
 void task_sleep_exiting(struct task *t, int64_t deadline_ns, const char *what);
-/* Stops while the kernel is paused. Task thread, no locks. */
+/* Stops while the container of t is paused. Task thread, no locks. */
 void pause_gate(struct task *t);
 void task_account_system(struct task *t);
 

@@ -3,70 +3,9 @@
 #include <string.h>
 
 #include "platform/base/log.h"
-#include "platform/host/futex.h"
 #include "sentry/kernel/kernel_priv.h"
 #include "sentry/kernel/ptrace.h"
 #include "sentry/kernel/seccomp.h"
-
-/* Set while the sandbox is paused; sleepers at the gate wait for it to become 0. */
-static _Atomic uint32_t paused;
-static _Atomic uint32_t parked_event;
-
-bool kernel_paused(void)
-{
-	return paused;
-}
-
-void pause_gate(struct task *t)
-{
-	if (likely(!paused) || t->killed)
-		return;
-	t->parked = true;
-	parked_event++;
-	host_futex_wake(&parked_event, INT32_MAX);
-	while (paused)
-		host_futex_wait(&paused, 1, INT64_MAX);
-	t->parked = false;
-}
-
-/* True when no task runs guest code or a handler; interrupts those that do. */
-static bool all_parked(void)
-{
-	struct task *t;
-	bool all = true;
-
-	GUARD(mutex, &taskset_mu);
-	list_for_each(t, &all_tasks, all_node) {
-		if (t->parked || t->exited)
-			continue;
-		task_interrupt(t);
-		all = false;
-	}
-	return all;
-}
-
-int kernel_pause(int64_t deadline_ns)
-{
-	paused = 1;
-	for (;;) {
-		uint32_t event = parked_event;
-
-		if (all_parked())
-			return 0;
-		if (clock_mono() >= deadline_ns) {
-			kernel_resume();
-			return -ETIMEDOUT;
-		}
-		/* Looks again now and then: a task born meanwhile has not announced itself. */
-		host_futex_wait(&parked_event, event, MIN(deadline_ns, clock_mono() + 20000000));
-	}
-}
-
-void kernel_resume(void)
-{
-	paused = 0;
-	host_futex_wake(&paused, INT32_MAX);
-}
 
 void task_account_system(struct task *t)
 {

@@ -185,7 +185,7 @@ struct task {
 	_Atomic bool killed;		/* written under taskset: nothing may wait any more */
 	bool stop_pending, stopped;	/* taskset: job control */
 	_Atomic bool in_app;		/* inside the platform: platform_interrupt is needed to get out */
-	_Atomic bool parked;		/* at a pause point: kernel_pause counts it */
+	_Atomic bool parked;		/* at a pause point: container_pause counts it */
 
 	/* blocking: see block.h */
 	_Atomic uint32_t wake_token;

@@ -78,7 +78,8 @@ static void show_memory_stat(struct cgroup *cg, struct seq *q)
 
 static void show_events(struct cgroup *cg, struct seq *q)
 {
-	seq_printf(q, "populated %d\nfrozen %d\n", cg->pids > 0, kernel_paused());
+	/* who reads this runs, and with it its group */
+	seq_printf(q, "populated %d\nfrozen 0\n", cg->pids > 0);
 }
 
 const struct cgroup_file cgroup_v2_files[] = {

@@ -71,33 +71,74 @@ static json_t *list_of(const char *const *words, size_t count)
 	return array;
 }
 
+static int compare_names(const void *a, const void *b)
+{
+	return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static json_t *sorted_mount_options(void)
+{
+	const char *names[128];
+	size_t count = 0;
+
+	while (count < ARRAY_COUNT(names) && mount_option_name(count)) {
+		names[count] = mount_option_name(count);
+		count++;
+	}
+	qsort(names, count, sizeof(*names), compare_names);
+	return list_of(names, count);
+}
+
+/* linux.seccomp of runsc/oci/seccomp.c, which knows no more than these. */
+static json_t *seccomp_features(void)
+{
+	static const char *const actions[] = { "SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL",
+					       "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD", "SCMP_ACT_LOG",
+					       "SCMP_ACT_TRACE", "SCMP_ACT_TRAP" };
+	static const char *const operators[] = { "SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE",
+						 "SCMP_CMP_LT", "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE" };
+	static const char *const archs[] = { "SCMP_ARCH_X32", "SCMP_ARCH_X86", "SCMP_ARCH_X86_64" };
+	static const char *const flags[] = { "SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
+					     "SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" };
+
+	return json_pack("{s:b, s:o, s:o, s:o, s:o, s:o}", "enabled", 1, "actions",
+			 list_of(actions, ARRAY_COUNT(actions)), "operators",
+			 list_of(operators, ARRAY_COUNT(operators)), "archs", list_of(archs, ARRAY_COUNT(archs)),
+			 "knownFlags", list_of(flags, ARRAY_COUNT(flags)), "supportedFlags",
+			 list_of(flags, ARRAY_COUNT(flags)));
+}
+
+static json_t *linux_features(void)
+{
+	static const char *const namespaces[] = { "cgroup", "ipc", "mount", "network", "pid", "user", "uts" };
+	json_t *capabilities = json_array();
+
+	for (unsigned int i = 0; i < CAPABILITY_COUNT; i++)
+		json_array_append_new(capabilities, json_string(capability_name(i)));
+	return json_pack("{s:o, s:o, s:{s:b, s:b, s:b, s:b, s:b}, s:o, s:{s:b}, s:{s:b}, s:{s:b}, s:{s:{s:b}}}",
+			 "namespaces", list_of(namespaces, ARRAY_COUNT(namespaces)), "capabilities", capabilities,
+			 "cgroup", "v1", 1, "v2", 1, "systemd", 0, "systemdUser", 0, "rdma", 0, "seccomp",
+			 seccomp_features(), "apparmor", "enabled", 0, "selinux", "enabled", 0, "intelRdt", "enabled",
+			 0, "mountExtensions", "idmap", "enabled", 0);
+}
+
+/* The features structure of the runtime specification (features.md). */
 int cmd_features(struct config *config, const void *values, int count, char **operands,
 		 struct error *err)
 {
-	static const char *const namespaces[] = { "cgroup", "ipc", "mount", "network", "pid", "user", "uts" };
-	static const char *const options[] = { "async",	      "atime",	    "bind",	  "defaults",	"dev",
-					       "diratime",    "dirsync",    "exec",	  "noatime",	"nodev",
-					       "nodiratime",  "noexec",	    "norelatime", "nosuid",	"private",
-					       "rbind",	      "relatime",   "remount",	  "ro",		"rprivate",
-					       "rshared",     "rslave",	    "runbindable", "rw",	"shared",
-					       "slave",	      "strictatime", "suid",	  "sync",	"unbindable" };
-	json_t *capabilities = json_array();
+	/* annotations with this beginning change how the runtime works */
+	static const char *const unsafe[] = { ANNOTATION_FLAG };
 
 	(void)config;
 	(void)values;
 	(void)count;
 	(void)operands;
-	for (unsigned int i = 0; i < CAPABILITY_COUNT; i++)
-		json_array_append_new(capabilities, json_string(capability_name(i)));
-	return print_json(
-		json_pack("{s:s, s:s, s:o, s:o, s:{s:o, s:o, s:{s:b, s:b, s:b, s:b, s:b}, s:{s:b}, s:{s:b}, s:{s:b}}}",
-			  "ociVersionMin", "1.0.0", "ociVersionMax", RUNSC_SPEC_VERSION, "hooks",
-			  list_of(oci_hook_names, HOOK_KINDS), "mountOptions",
-			  list_of(options, ARRAY_COUNT(options)), "linux", "namespaces",
-			  list_of(namespaces, ARRAY_COUNT(namespaces)), "capabilities", capabilities, "cgroup",
-			  "v1", 1, "v2", 1, "systemd", 0, "systemdUser", 0, "rdma", 0, "seccomp", "enabled", 0,
-			  "apparmor", "enabled", 0, "selinux", "enabled", 0),
-		JSON_INDENT(2), err);
+	return print_json(json_pack("{s:s, s:s, s:o, s:o, s:o, s:{s:s}, s:o}", "ociVersionMin", "1.0.0", "ociVersionMax",
+				    RUNSC_SPEC_VERSION, "hooks", list_of(oci_hook_names, HOOK_KINDS), "mountOptions",
+				    sorted_mount_options(), "linux", linux_features(), "annotations",
+				    "runsc.version", RUNSC_VERSION, "potentiallyUnsafeConfigAnnotations",
+				    list_of(unsafe, ARRAY_COUNT(unsafe))),
+			  JSON_INDENT(2), err);
 }
 
 int cmd_cpu_features(struct config *config, const void *values, int count, char **operands,

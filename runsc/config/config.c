@@ -94,6 +94,36 @@ static int apply_synonyms(struct config *config, struct error *err)
 	return 0;
 }
 
+/* Whether the author of a container may set it: nothing by which the sandbox gains something on the host. */
+static bool is_open_to_authors(const char *name, const char *value)
+{
+	static const char *const names[] = { "debug", "debug-command", "debug-to-user-log", "strace", "strace-syscalls",
+					     "strace-log-size", "mount-cgroup-v2", "qdisc", "qdisc-tbf-rate",
+					     "qdisc-tbf-burst", "reproduce-nftables", "net-disconnect-ok",
+					     "pause-external-networking", "allow-connected-on-save" };
+
+	for (size_t i = 0; i < ARRAY_COUNT(names); i++) {
+		if (!strcmp(names[i], name))
+			return true;
+	}
+	if (!strcmp(name, "oci-seccomp"))
+		return !strcmp(value, "true");
+	return !strcmp(name, "overlay2") && (!strncmp(value, "root:memory", 11) || !strncmp(value, "all:memory", 10) ||
+					     !strncmp(value, "root:self", 9) || !strncmp(value, "all:self", 8));
+}
+
+int config_override(struct config *config, const char *name, const char *value, struct error *err)
+{
+	struct overlay_choice overlay;
+
+	if (!config->allow_flag_override && !is_open_to_authors(name, value))
+		return error_set(err, "annotation " ANNOTATION_FLAG "%.64s=%.64s: only with --allow-flag-override", name,
+				 value);
+	if (options_set(config_rows, config_row_count, name, value, config, err) || config_overlay(config, &overlay, err))
+		return error_prefix(err, "annotation " ANNOTATION_FLAG "%.64s", name);
+	return 0;
+}
+
 int config_finish(struct config *config, const char *command, const char *id, struct error *err)
 {
 	struct overlay_choice overlay;

@@ -27,6 +27,13 @@ void config_init(struct config *config);
 /* Checks values that the table cannot, finds root_dir, opens the log. */
 int config_finish(struct config *config, const char *command, const char *id, struct error *err);
 
+#define ANNOTATION_FLAG "dev.gvisor.flag." /* + NAME: an annotation of config.json that sets option NAME */
+/*
+ * Sets a global option from an annotation. Without --allow-flag-override only the options that a container's author
+ * may choose. value stays referenced.
+ */
+int config_override(struct config *config, const char *name, const char *value, struct error *err);
+
 /*
  * Opens the debug log of one process (command: "boot" for the sentry, "gofer") of a container.
  * Returns a descriptor that the caller owns, or -1 when none is asked for or it cannot be had.

@@ -184,6 +184,16 @@ int options_parse(const struct option_row *rows, size_t count, int argc, char **
 	return i - operands;
 }
 
+int options_set(const struct option_row *rows, size_t count, const char *name, const char *value, void *values,
+		struct error *err)
+{
+	const struct option_row *row = row_by_name(rows, count, name, strlen(name));
+
+	if (!row || strcmp(row->name, name) != 0)
+		return error_set(err, "flag provided but not defined: -%.64s", name);
+	return row_store(row, value, values, err);
+}
+
 static void help_row(FILE *out, const struct option_row *row)
 {
 	char left[96];

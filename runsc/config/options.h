@@ -37,6 +37,10 @@ struct option_row {
 int options_parse(const struct option_row *rows, size_t count, int argc, char **argv, bool anywhere,
 		  void *values, bool *ret_help, struct error *err);
 
+/* Sets the option of that name to a value, which stays referenced. -1 with err: there is none, or it is no such value. */
+int options_set(const struct option_row *rows, size_t count, const char *name, const char *value, void *values,
+		struct error *err);
+
 /* Prints the rows as a list for people. */
 void options_help(FILE *out, const struct option_row *rows, size_t count);
 

@@ -8,6 +8,8 @@
 int capability_by_name(const char *name);
 /* Name without number checks: NULL beyond the last capability. */
 const char *capability_name(unsigned int number);
+/* Option words of mounts that have an effect, in no order: NULL beyond the last one. */
+const char *mount_option_name(size_t number);
 #define CAPABILITY_COUNT 41u
 #define ALL_CAPABILITIES ((1ull << CAPABILITY_COUNT) - 1)
 

@@ -3,6 +3,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 
+#include "runsc/oci/names.h"
 #include "runsc/oci/seccomp.h"
 #include "runsc/oci/spec_priv.h"
 
@@ -383,7 +384,7 @@ void spec_parse_linux(struct document *doc, const struct node *node, struct oci_
 struct mount_word {
 	const char *name;
 	uint64_t set, clear;
-	enum { WORD_FLAG, WORD_PROPAGATION, WORD_BIND, WORD_NONE } kind;
+	enum { WORD_FLAG, WORD_PROPAGATION, WORD_BIND, WORD_NONE, WORD_IGNORED } kind; /* IGNORED: not supported */
 };
 
 /* The option words of mount(8) that runc turns into flags; others go to the file system. */
@@ -447,11 +448,20 @@ static const struct mount_word mount_words[] = {
 	{ "rshared", MS_SHARED | MS_REC, 0, WORD_PROPAGATION },
 	{ "unbindable", MS_UNBINDABLE, 0, WORD_PROPAGATION },
 	{ "runbindable", MS_UNBINDABLE | MS_REC, 0, WORD_PROPAGATION },
-	{ "tmpcopyup", 0, 0, WORD_NONE },
-	{ "idmap", 0, 0, WORD_NONE },
-	{ "ridmap", 0, 0, WORD_NONE },
-	{ "copy-symlink", 0, 0, WORD_NONE },
+	{ "tmpcopyup", 0, 0, WORD_IGNORED },
+	{ "idmap", 0, 0, WORD_IGNORED },
+	{ "ridmap", 0, 0, WORD_IGNORED },
+	{ "copy-symlink", 0, 0, WORD_IGNORED },
 };
+
+const char *mount_option_name(size_t number)
+{
+	for (size_t i = 0; i < ARRAY_COUNT(mount_words); i++) {
+		if (mount_words[i].kind != WORD_IGNORED && !number--)
+			return mount_words[i].name;
+	}
+	return NULL;
+}
 
 void spec_parse_mount_options(struct document *doc, struct oci_mount *mount, struct oci_strings words)
 {

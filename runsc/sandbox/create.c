@@ -89,6 +89,22 @@ static int check_terminal(const struct creation *cr, struct error *err)
 	return 0;
 }
 
+/* Annotations that set options. */
+static int apply_annotations(struct creation *cr, struct error *err)
+{
+	const struct oci_strings *list = &cr->spec.annotations;
+	size_t len = strlen(ANNOTATION_FLAG);
+
+	cr->adjusted = *cr->config;
+	for (size_t i = 0; i + 1 < list->count; i += 2) {
+		if (!strncmp(list->v[i], ANNOTATION_FLAG, len) &&
+		    config_override(&cr->adjusted, list->v[i] + len, list->v[i + 1], err))
+			return -1;
+	}
+	cr->config = &cr->adjusted;
+	return 0;
+}
+
 /* Socket activation, as sd_listen_fds(3) has it: the program is process 1 of its container. */
 static void add_listen_environment(struct oci_spec *spec, uint32_t listen_fds)
 {
@@ -110,7 +126,7 @@ static int prepare(struct creation *cr, struct error *err)
 	size_t size = text ? strlen(text) : 0;
 	int ret;
 
-	if (container_check_id(cr->args->id, err) || config_overlay(cr->config, &cr->overlay, err))
+	if (container_check_id(cr->args->id, err))
 		return -1;
 	cr->bundle = realpath(cr->args->bundle, NULL);
 	if (!cr->bundle)
@@ -121,6 +137,8 @@ static int prepare(struct creation *cr, struct error *err)
 		return -1;
 	if (!cr->spec.has_process)
 		return error_set(err, "config.json:1: process must be set");
+	if (apply_annotations(cr, err) || config_overlay(cr->config, &cr->overlay, err))
+		return -1;
 	if (cr->args->listen_fds)
 		add_listen_environment(&cr->spec, cr->args->listen_fds);
 	if (check_rootfs(cr, err) || check_binds(cr, err) || check_terminal(cr, err) ||

@@ -10,7 +10,8 @@
 
 /* All that a create works with; gone at its end. */
 struct creation {
-	const struct config *config;
+	const struct config *config; /* the caller's, or adjusted */
+	struct config adjusted;	     /* by annotations */
 	const struct create_args *args;
 	struct container *c;
 	struct sandbox_live *live;

@@ -266,3 +266,53 @@ def a_config_beside_the_bundle(env, root):
     expect(env.runsc("run", "--bundle", bundle, "--config", env.dir + "/other.json", env.new_id()), 0, "another\n")
     expect(env.runsc("run", "-b", bundle, "-f", env.dir + "/other.json", env.new_id()), 0, "another\n")
     expect_refused(env.runsc("run", "-b", bundle, "-f", env.dir + "/none.json", env.new_id()), "none.json")
+
+
+def annotated(**annotations):
+    def edit(config):
+        config["annotations"] = {"dev.gvisor.flag." + k.replace("_", "-"): v for k, v in annotations.items()}
+    return edit
+
+
+@case()
+def annotations_set_options(env, root):
+    """What a container's author may choose alone, and what only with the administrator's leave."""
+    bundle = env.bundle("echo x > /work/annotated", root, edit=annotated(strace="true", overlay2="root:memory"))
+    result = expect(env.runsc("run", "--bundle", bundle, env.new_id()), 0, "")
+    assert "openat" in result.err and not os.path.exists(root + "/work/annotated"), result
+    for name, value in (("overlay2", "none"), ("overlay2", "root:dir=/tmp"), ("host_uds", "open"), ("network", "host"),
+                        ("platform", "ptrace"), ("root", "/tmp"), ("oci_seccomp", "false"), ("no_such", "1")):
+        bundle = env.bundle(["/bin/true"], root, edit=annotated(**{name: value}))
+        expect_refused(env.runsc("run", "--bundle", bundle, env.new_id()), "--allow-flag-override")
+    bundle = env.bundle("grep -c : /proc/net/dev", root, edit=annotated(network="none", file_access="shared"))
+    expect(env.runsc("run", "--bundle", bundle, env.new_id(), flags=["--allow-flag-override"]), 0, "1\n")
+    for name, value, text in (("no_such", "1", "not defined"), ("network", "moon", "use one of")):
+        bundle = env.bundle(["/bin/true"], root, edit=annotated(**{name: value}))
+        expect_refused(env.runsc("run", "--bundle", bundle, env.new_id(), flags=["--allow-flag-override"]), text)
+    bundle = env.bundle(["/bin/true"], root, edit=annotated(overlay2="root:memory,size=x"))
+    expect_refused(env.runsc("run", "--bundle", bundle, env.new_id()), "overlay2")
+
+
+@case()
+def features_are_true(env, root):
+    features = json.loads(expect(env.runsc("features")).out)
+
+    def try_seccomp(action="SCMP_ACT_ERRNO", op="SCMP_CMP_EQ", arch="SCMP_ARCH_X86_64", flag=None):
+        def edit(config):
+            rule = {"names": ["acct"], "action": action, "args": [{"index": 0, "value": 1, "op": op}]}
+            config["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "architectures": [arch],
+                                          "syscalls": [rule], **({"flags": [flag]} if flag else {})}
+        return env.runsc("run", "--bundle", env.bundle(["/bin/true"], root, edit=edit), env.new_id())
+    seccomp = features["linux"]["seccomp"]
+    for key, values, other in (("action", seccomp["actions"], "SCMP_ACT_NOTIFY"),
+                               ("op", seccomp["operators"], "SCMP_CMP_NOT"),
+                               ("flag", seccomp["supportedFlags"], "SECCOMP_FILTER_FLAG_NEW_LISTENER")):
+        for value in values:
+            expect(try_seccomp(**{key: value}))
+        expect_refused(try_seccomp(**{key: other}), "seccomp")
+    for arch in seccomp["archs"]:
+        expect(try_seccomp(arch=arch))
+    assert len(features["linux"]["capabilities"]) == 41 and "rbind" in features["mountOptions"]
+    assert features["mountOptions"] == sorted(set(features["mountOptions"]))
+    assert len(features["mountOptions"]) > 40 and "tmpcopyup" not in features["mountOptions"]
+    assert features["potentiallyUnsafeConfigAnnotations"] == ["dev.gvisor.flag."]

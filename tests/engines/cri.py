@@ -90,6 +90,8 @@ state = "{0}/state"
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "/usr/lib/cni"
     conf_dir = "{0}/cni"
+  [plugins."io.containerd.grpc.v1.cri".containerd]
+    default_runtime_name = "{1}"
   [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.{1}]
     runtime_type = "io.containerd.runc.v2"
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.{1}.options]
@@ -145,6 +147,8 @@ class Pod:
         self.logs = e.directory()
         self.config = {1: {1: self.name, 2: self.name + "-uid", 3: "default", 4: 0}, 2: self.name, 3: self.logs,
                        8: {1: "/kubepods/besteffort/pod" + self.name, 2: {1: self.options}}, **(config or {})}
+        if network == NODE:
+            del self.config[2]
         self.id = None
 
     def __enter__(self):

@@ -335,7 +335,9 @@ static void node_check_mount(struct conn *conn, struct node *n)
 {
 	int fd;
 
-	if (!n->parent || n->sealed || (n->mnt == n->parent->mnt && n->dev == n->parent->dev))
+	/* The files of one overlay have many devices: the mount is what counts, where the host tells it. */
+	if (!n->parent || n->sealed ||
+	    (n->mnt == n->parent->mnt && (n->mnt || n->dev == n->parent->dev)))
 		return;
 	fd = node_fd(conn, n);
 	if (fd < 0 || fs_is_host_pseudo(fd))

@@ -152,17 +152,12 @@ int serve_walk(struct conn *conn, const struct gofer_walk_req *req, struct gofer
 	return 0;
 }
 
-/* Fills a reply's entry for a name that was just made. */
-static int entry_of(struct conn *conn, struct node *dir, int dirfd, const char *name,
+/* Fills a reply's entry for a name that leads to a file of ours. */
+static int entry_of(struct conn *conn, struct node *dir, const char *name, uint64_t mnt,
 		    struct gofer_entry *ret_entry)
 {
-	struct node *n;
-	uint64_t mnt;
-	int err = host_getattr(dirfd, name, &ret_entry->attr, &mnt);
+	struct node *n = node_hand_out(conn, dir, name, &ret_entry->attr, mnt);
 
-	if (err < 0)
-		return err;
-	n = node_hand_out(conn, dir, name, &ret_entry->attr, mnt);
 	if (!n)
 		return -ENFILE;
 	n->settled = true;
@@ -170,12 +165,49 @@ static int entry_of(struct conn *conn, struct node *dir, int dirfd, const char *
 	return 0;
 }
 
-/* Gives a file that was just made its owner, and the mode bits that chown took away. */
-static int own(int dirfd, const char *name, uint32_t uid, uint32_t gid)
+/* Who a file that was just made belongs to, and its mode where that is not settled by making it. */
+struct ownership {
+	uint32_t uid, gid, mode;
+	bool has_mode;
+	int fd; /* of the file, or -1: it is opened for fchmod */
+};
+
+/* What is not yet as wanted, is made so: mostly nothing. *attr is how the file is. 1 when something was changed. */
+static int own(int dirfd, const char *name, const struct ownership *o, const struct gofer_attr *attr)
 {
-	if (uid == (uint32_t)-1 || gid == (uint32_t)-1)
+	bool chown = attr->uid != o->uid || attr->gid != o->gid;
+	int fd = o->fd, err = 0;
+
+	if (o->uid == (uint32_t)-1 || o->gid == (uint32_t)-1)
 		return -EINVAL;
-	return fchownat(dirfd, name, uid, gid, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+	if (chown && fchownat(dirfd, name, o->uid, o->gid, AT_SYMLINK_NOFOLLOW) < 0)
+		return -errno;
+	/* chown takes mode bits away */
+	if (!o->has_mode || (!chown && (attr->mode & 07777) == o->mode))
+		return chown;
+	if (fd < 0)
+		fd = host_open(dirfd, name, O_RDONLY | O_DIRECTORY, 0);
+	if (fd < 0)
+		return fd;
+	if (fchmod(fd, o->mode) < 0)
+		err = -errno;
+	if (o->fd < 0)
+		close(fd);
+	return err ? err : 1;
+}
+
+/* Ends the making of a file: owner, mode, the reply's entry. */
+static int adopt(struct conn *conn, struct node *dir, int dirfd, const char *name, const struct ownership *o,
+		 struct gofer_entry *ret_entry)
+{
+	uint64_t mnt;
+	int err = host_getattr(dirfd, name, &ret_entry->attr, &mnt);
+
+	if (!err)
+		err = own(dirfd, name, o, &ret_entry->attr);
+	if (err > 0)
+		err = host_getattr(dirfd, name, &ret_entry->attr, &mnt);
+	return err ? err : entry_of(conn, dir, name, mnt, ret_entry);
 }
 
 int serve_create(struct conn *conn, const struct gofer_create_req *req,
@@ -196,11 +228,8 @@ int serve_create(struct conn *conn, const struct gofer_create_req *req,
 		       req->mode & 0777);
 	if (fd < 0)
 		return fd;
-	err = own(dirfd, req->name.p, req->uid, req->gid);
-	if (!err && fchmod(fd, req->mode) < 0)
-		err = -errno;
-	if (!err)
-		err = entry_of(conn, dir, dirfd, req->name.p, &rep->entry);
+	err = adopt(conn, dir, dirfd, req->name.p,
+		    &(struct ownership){ req->uid, req->gid, req->mode, true, fd }, &rep->entry);
 	if (err < 0) {
 		unlinkat(dirfd, req->name.p, 0);
 		close(fd);
@@ -247,7 +276,7 @@ int serve_mkdir(struct conn *conn, const struct gofer_mkdir_req *req, struct gof
 		int *ret_fd UNUSED)
 {
 	struct node *dir;
-	int dirfd = dir_of_change(conn, req->dir, &dir), fd, err;
+	int dirfd = dir_of_change(conn, req->dir, &dir), err;
 
 	if (dirfd < 0)
 		return dirfd;
@@ -256,15 +285,8 @@ int serve_mkdir(struct conn *conn, const struct gofer_mkdir_req *req, struct gof
 	around_begin(dirfd, &rep->dir);
 	if (mkdirat(dirfd, req->name.p, req->mode & 0777) < 0)
 		return -errno;
-	err = own(dirfd, req->name.p, req->uid, req->gid);
-	if (!err && req->mode & ~0777u) {
-		fd = host_open(dirfd, req->name.p, O_RDONLY | O_DIRECTORY, 0);
-		err = fd < 0 ? fd : fchmod(fd, req->mode) < 0 ? -errno : 0;
-		if (fd >= 0)
-			close(fd);
-	}
-	if (!err)
-		err = entry_of(conn, dir, dirfd, req->name.p, &rep->entry);
+	err = adopt(conn, dir, dirfd, req->name.p,
+		    &(struct ownership){ req->uid, req->gid, req->mode, true, -1 }, &rep->entry);
 	if (err < 0)
 		unlinkat(dirfd, req->name.p, AT_REMOVEDIR);
 	around_end(dirfd, &rep->dir);
@@ -287,9 +309,7 @@ int serve_mknod(struct conn *conn, const struct gofer_mknod_req *req, struct gof
 	around_begin(dirfd, &rep->dir);
 	if (mknodat(dirfd, req->name.p, req->mode, 0) < 0)
 		return -errno;
-	err = own(dirfd, req->name.p, req->uid, req->gid);
-	if (!err)
-		err = entry_of(conn, dir, dirfd, req->name.p, &rep->entry);
+	err = adopt(conn, dir, dirfd, req->name.p, &(struct ownership){ .uid = req->uid, .gid = req->gid }, &rep->entry);
 	if (err < 0)
 		unlinkat(dirfd, req->name.p, 0);
 	around_end(dirfd, &rep->dir);
@@ -307,9 +327,7 @@ int serve_symlink(struct conn *conn, const struct gofer_symlink_req *req,
 	around_begin(dirfd, &rep->dir);
 	if (symlinkat(req->target.p, dirfd, req->name.p) < 0)
 		return -errno;
-	err = own(dirfd, req->name.p, req->uid, req->gid);
-	if (!err)
-		err = entry_of(conn, dir, dirfd, req->name.p, &rep->entry);
+	err = adopt(conn, dir, dirfd, req->name.p, &(struct ownership){ .uid = req->uid, .gid = req->gid }, &rep->entry);
 	if (err < 0)
 		unlinkat(dirfd, req->name.p, 0);
 	around_end(dirfd, &rep->dir);
@@ -321,6 +339,7 @@ int serve_link(struct conn *conn, const struct gofer_link_req *req, struct gofer
 {
 	struct node *n = node_by_id(conn, req->node), *dir, *named;
 	int dirfd = dir_of_change(conn, req->dir, &dir), from, err;
+	uint64_t mnt;
 
 	if (!n)
 		return -ESTALE;
@@ -343,7 +362,8 @@ int serve_link(struct conn *conn, const struct gofer_link_req *req, struct gofer
 		return -errno;
 	node_change_end(n);
 	around_end(dirfd, &rep->dir);
-	return entry_of(conn, dir, dirfd, req->name.p, &rep->entry);
+	err = host_getattr(dirfd, req->name.p, &rep->entry.attr, &mnt);
+	return err ? err : entry_of(conn, dir, req->name.p, mnt, &rep->entry);
 }
 
 int serve_rename(struct conn *conn, const struct gofer_rename_req *req,
@@ -363,7 +383,7 @@ int serve_rename(struct conn *conn, const struct gofer_rename_req *req,
 		return -EINVAL;
 	moved = node_by_name(conn, old_dir, req->old_name.p);
 	target = node_by_name(conn, new_dir, req->new_name.p);
-	if (target && !exchange)
+	if (target && !exchange && req->keep)
 		node_pin(conn, target);
 	if (moved)
 		err = node_change_begin(conn, moved);
@@ -404,7 +424,7 @@ int serve_unlink(struct conn *conn, const struct gofer_unlink_req *req,
 	if (dirfd < 0)
 		return dirfd;
 	n = node_by_name(conn, dir, req->name.p);
-	if (n)
+	if (n && req->keep)
 		node_pin(conn, n);
 	around_begin(dirfd, &rep->dir);
 	if (unlinkat(dirfd, req->name.p, req->rmdir ? AT_REMOVEDIR : 0) < 0)

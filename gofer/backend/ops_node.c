@@ -130,7 +130,8 @@ int serve_setattr(struct conn *conn, const struct gofer_setattr_req *req,
 
 	if (fd < 0)
 		return fd;
-	around_begin(fd, &rep->around);
+	if (n->type == S_IFDIR)
+		around_begin(fd, &rep->around);
 	if ((req->valid & ~GOFER_SET_ALL) || req->mode & ~07777u ||
 	    req->atime_ns >= 1000000000 || req->mtime_ns >= 1000000000)
 		return -EINVAL;

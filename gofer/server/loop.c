@@ -74,13 +74,14 @@ static void follow_caller(unsigned int cpu)
 	row = 0;
 }
 
-/* Serves what one connection has sent. 0, or negative when the connection is over. */
-static int conn_serve(struct conn *c)
+/* Serves what one connection has sent (flags: MSG_DONTWAIT, or 0 to wait for it). 0, or negative when the connection is
+ * over. */
+static int conn_serve(struct conn *c, int flags)
 {
 	struct iovec iov = { in_buf, sizeof(in_buf) };
 	/* No room for control data: descriptors that the peer sends are dropped by the kernel. */
 	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
-	ssize_t n = recvmsg(c->sock, &msg, MSG_DONTWAIT);
+	ssize_t n = recvmsg(c->sock, &msg, flags);
 	int size, fd;
 
 	if (n < 0)
@@ -106,6 +107,13 @@ void serve(struct conn *conns, unsigned int count)
 
 	for (unsigned int i = 0; i < count; i++)
 		fds[i] = (struct pollfd){ .fd = conns[i].sock, .events = POLLIN };
+	/* One connection needs no poll. */
+	if (count == 1) {
+		while (conn_serve(&conns[0], 0) == 0)
+			;
+		conn_close(&conns[0]);
+		return;
+	}
 	while (open > 0) {
 		if (poll(fds, count, -1) < 0 && errno != EINTR) {
 			log_error("poll: %s", strerror(errno));
@@ -114,7 +122,7 @@ void serve(struct conn *conns, unsigned int count)
 		for (unsigned int i = 0; i < count; i++) {
 			if (fds[i].fd < 0 || !fds[i].revents)
 				continue;
-			if (conn_serve(&conns[i]) < 0) {
+			if (conn_serve(&conns[i], MSG_DONTWAIT) < 0) {
 				conn_close(&conns[i]);
 				fds[i].fd = -1;
 				open--;

@@ -4,6 +4,7 @@
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 
 #include "platform/base/log.h"
 #include "runsc/console/console.h"
@@ -178,9 +179,12 @@ static int make_descriptors(struct creation *cr, struct error *err)
 			return -1;
 	}
 	for (size_t i = 0; i < cr->gofer_count; i++) {
+		/* The sentry counts how long it waits for an answer, and has no system call to set this itself. */
+		static const struct timeval second = { .tv_sec = 1 };
 		int pair[2];
 
-		if (make_seqpacket_pair(pair))
+		if (make_seqpacket_pair(pair) ||
+		    setsockopt(pair[0], SOL_SOCKET, SO_RCVTIMEO, &second, sizeof(second)) < 0)
 			return error_errno(err, errno, "cannot make a socket pair for the gofer");
 		cr->gofer_ours[i] = pair[0];
 		cr->gofer_theirs[i] = pair[1];

@@ -241,6 +241,37 @@ static double loopback(void)
 	return total * 8 / spent / 1e9;
 }
 
+/* Seconds for what version control and package managers do to names: a temporary file, written, renamed into place,
+ * looked at, removed. */
+static double names_storm(void)
+{
+	enum { COUNT = 2000 };
+	char temporary[64], final[64], text[600] = "some text";
+	struct stat st;
+	double start;
+
+	mkdir("storm", 0755);
+	start = now();
+	for (int i = 0; i < COUNT; i++) {
+		int fd;
+
+		snprintf(temporary, sizeof(temporary), "storm/tmp-%d", i);
+		snprintf(final, sizeof(final), "storm/object-%d", i);
+		fd = open(temporary, O_CREAT | O_EXCL | O_WRONLY, 0644);
+		if (fd < 0 || write(fd, text, sizeof(text)) != sizeof(text) || close(fd) < 0 || rename(temporary, final) < 0 ||
+		    stat(final, &st) < 0)
+			err(1, "storm");
+	}
+	for (int i = 0; i < COUNT; i++) {
+		snprintf(final, sizeof(final), "storm/object-%d", i);
+		if (unlink(final) < 0)
+			err(1, "unlink");
+	}
+	if (rmdir("storm") < 0)
+		err(1, "rmdir");
+	return now() - start;
+}
+
 int main(int argc, char **argv)
 {
 	static const struct {
@@ -267,9 +298,11 @@ int main(int argc, char **argv)
 		printf("%.4f\n", cpu_loop());
 	else if (strcmp(what, "loopback") == 0)
 		printf("%.3f\n", loopback());
+	else if (strcmp(what, "names") == 0)
+		printf("%.4f\n", names_storm());
 	else if (strcmp(what, "now") == 0)
 		printf("%.6f\n", now());
 	else
-		errx(2, "usage: micro getpid|getppid|stat|open|clock|fork|fault|pipe|bytes|busy|faults|cpu|loopback|now");
+		errx(2, "usage: micro getpid|getppid|stat|open|clock|fork|fault|pipe|bytes|busy|faults|cpu|loopback|names|now");
 	return 0;
 }

@@ -354,12 +354,19 @@ static void lost_name(struct inode *i)
 	gofer_inode_touch(gofer_inode_of(i));
 }
 
+/* Does anybody but one cached name use the inode? Then it must be reachable without a name, too. */
+static bool in_use(const struct inode *i)
+{
+	return refcount_read(&i->refs) > 1;
+}
+
 static int remove_name(struct inode *dir, const char *name, struct inode *victim, bool is_dir)
 {
 	struct gofer_inode *gd = gofer_inode_of(dir);
 	struct gofer_unlink_req req = { .dir = gofer_node(gd),
 					.name = str_of(name),
-					.rmdir = is_dir };
+					.rmdir = is_dir,
+					.keep = in_use(victim) };
 	struct gofer_unlink_rep rep;
 	int r = gofer_call(begin_change(gd), unlink, &req, &rep, NULL);
 
@@ -387,7 +394,8 @@ int gofer_rename(struct inode *old_dir, const char *old_name, struct inode *inod
 	struct gofer_rename_req req = { .old_dir = gofer_node(from),
 					.old_name = str_of(old_name),
 					.new_dir = gofer_node(to),
-					.new_name = str_of(new_name) };
+					.new_name = str_of(new_name),
+					.keep = replaced && in_use(replaced) };
 	struct gofer_rename_rep rep;
 	int r;
 

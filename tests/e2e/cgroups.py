@@ -260,3 +260,31 @@ def parents_go_with_the_last(env, root):
         assert os.listdir(kept) and not os.path.exists(kept + "/c")
     finally:
         os.rmdir(kept)
+
+
+@case()
+def events_tell_of_out_of_memory(env, root):
+    """One `oom` line for a kill inside, and its number in the figures."""
+    need_cgroups()
+    edit = with_resources("/" + own_name(env), {"memory": {"limit": 64 * MIB}})
+    cid, _ = created(env, root, args="tail /dev/zero; echo $? >/status; sleep 100", edit=edit)
+    with open(env.dir + "/events", "w") as out:
+        process = subprocess.Popen(env.runsc_argv("events", "--interval", "1h", cid), stdout=out,
+                                   stdin=subprocess.DEVNULL)
+    try:
+        until(lambda: os.path.getsize(env.dir + "/events"), 10, "first figures")
+        expect(env.runsc("start", cid))
+
+        def oom_lines():
+            with open(env.dir + "/events") as f:
+                return f.read().splitlines()[1:]
+        until(oom_lines, 20, "an event")
+        assert [json.loads(line) for line in oom_lines()] == [{"type": "oom", "id": cid}]
+        until(lambda: env.runsc("exec", cid, "/bin/cat", "/status").out == "137\n", 10, "the status of the killed")
+        stats = json.loads(expect(env.runsc("events", "--stats", cid)).out)["data"]
+        assert stats["memory"]["oom_kills"] == 1, stats
+        expect(env.runsc("delete", "--force", cid))
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+        process.wait()

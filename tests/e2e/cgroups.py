@@ -288,3 +288,29 @@ def events_tell_of_out_of_memory(env, root):
     finally:
         process.kill()
         process.wait()
+
+
+@case()
+def without_any_cgroup(env, root):
+    """Rootless where no directory may be made: the sentry keeps what it can, the rest is refused."""
+    need_cgroups()
+    if os.geteuid():
+        raise Skip("needs root")
+    home = env.dir + "/home"
+    os.mkdir(home)
+    os.chmod(env.dir, 0o755)
+    os.chown(home, 65534, 65534)
+    user = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+    import sandbox
+    if sandbox.run([*user, "test", "-x", env.runsc_path, "-a", "-x", root]).status:
+        raise Skip("nobody may not walk to %s" % env.runsc_path)
+
+    def run(resources, *flags):
+        bundle = env.bundle(["/bin/echo", "done"], root, edit=with_resources(None, resources))
+        for path in (bundle, bundle + "/config.json"):
+            os.chmod(path, 0o755)
+        return sandbox.run([*user, env.runsc_path, "--root", home, "--platform", env.platform, *flags, "run", "--bundle",
+                            bundle, env.new_id()])
+    expect(run({"memory": {"limit": 64 * MIB}, "pids": {"limit": 50}, "cpu": {"quota": 100000}}, "--rootless"), 0, "done\n")
+    expect_refused(run({"hugepageLimits": [{"pageSize": "2MB", "limit": 4 * MIB}]}, "--rootless"),
+                   "cannot set hugetlb limit")

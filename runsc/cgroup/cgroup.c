@@ -338,8 +338,8 @@ static int check_missing(const struct cgroup *cg, const struct cgroup_writes *v1
 		bool missing = !dir;
 
 		for (size_t j = 0; j < ARRAY_COUNT(only_v1); j++)
-			missing |= !strcmp(row->controller, only_v1[j]) && !dir->controllers;
-		if (missing && !row->optional)
+			missing = missing || (!strcmp(row->controller, only_v1[j]) && !dir->controllers);
+		if (missing && !row->optional && (cg->count || !row->sentry))
 			return error_set(err, "cannot set %s limit: container could not join or create cgroup (%s)",
 					 row->controller, row->file);
 	}
@@ -378,9 +378,6 @@ int cgroup_apply(const struct cgroup *cg, const struct oci_resources *resources,
 	struct cgroup_writes v1 = { .arena = &arena }, v2 = { .arena = &arena };
 	int ret;
 
-	/* --ignore-cgroups: the limits that the sentry keeps are all that there are */
-	if (!cg->count)
-		return 0;
 	ret = list_writes(cg, resources, devices, &v1, &v2, err);
 	if (!ret && cg->unit)
 		ret = systemd_update(cg, resources, err);
@@ -446,7 +443,7 @@ static int check_empty(const struct cgroup_dir *dir, struct error *err)
 
 static bool may_be_missing(int ret)
 {
-	return ret == -EACCES || ret == -EPERM || ret == -EROFS;
+	return ret == -EACCES || ret == -EPERM || ret == -EROFS || ret == -ENOENT;
 }
 
 static void drop_dir(struct cgroup *cg, size_t i)

@@ -29,6 +29,7 @@ struct cgroup_write {
 	const char *controller, *file, *text;
 	const char *other_file, *other_text; /* where there is no such file; or NULL */
 	bool optional;			     /* no such file or controller: fine */
+	bool sentry;			     /* the sentry keeps this limit without any cgroup */
 	bool unified;			     /* a file of version 2 by its name, wherever the controller is */
 };
 struct cgroup_writes {

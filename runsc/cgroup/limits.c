@@ -103,12 +103,17 @@ static void memory_v1(const struct oci_resources *r, struct cgroup_writes *w)
 		swap = -1;
 	if (given(r->memory_limit))
 		add(w, "memory", "memory.limit_in_bytes",
-		    number(w, r->memory_limit > 0 ? cgroup_host_memory(r->memory_limit) : -1));
+		    number(w, r->memory_limit > 0 ? cgroup_host_memory(r->memory_limit) : -1))
+			->sentry = true;
 	/* the same above it for the sandbox as above memory alone */
 	if (swap > 0 && r->memory_limit > 0)
 		swap += MIN(cgroup_host_memory(r->memory_limit) - r->memory_limit, INT64_MAX - swap);
-	if (given(swap))
-		add(w, "memory", "memory.memsw.limit_in_bytes", number(w, swap))->optional = swap < 0;
+	if (given(swap)) {
+		struct cgroup_write *row = add(w, "memory", "memory.memsw.limit_in_bytes", number(w, swap));
+
+		row->optional = swap < 0;
+		row->sentry = true;
+	}
 	if (given(r->memory_reservation))
 		add(w, "memory", "memory.soft_limit_in_bytes", number(w, r->memory_reservation));
 	if (given(r->memory_kernel_tcp))
@@ -169,11 +174,11 @@ static void cpu_v1(const struct oci_resources *r, struct cgroup_writes *w)
 	if (given(r->cpu_realtime_runtime))
 		add(w, "cpu", "cpu.rt_runtime_us", number(w, r->cpu_realtime_runtime));
 	if (given(r->cpu_shares))
-		add(w, "cpu", "cpu.shares", number(w, shares_in_range(r->cpu_shares)));
+		add(w, "cpu", "cpu.shares", number(w, shares_in_range(r->cpu_shares)))->sentry = true;
 	if (given(r->cpu_period))
-		add(w, "cpu", "cpu.cfs_period_us", number(w, r->cpu_period));
+		add(w, "cpu", "cpu.cfs_period_us", number(w, r->cpu_period))->sentry = true;
 	if (given(r->cpu_quota))
-		add(w, "cpu", "cpu.cfs_quota_us", number(w, MAX(r->cpu_quota, (int64_t)-1)));
+		add(w, "cpu", "cpu.cfs_quota_us", number(w, MAX(r->cpu_quota, (int64_t)-1)))->sentry = true;
 	if (r->cpu_burst != OCI_UNSET)
 		add(w, "cpu", "cpu.cfs_burst_us", number(w, r->cpu_burst))->optional = !r->cpu_burst;
 	if (r->cpu_idle != OCI_UNSET)
@@ -220,7 +225,7 @@ int64_t limits_host_tasks(int64_t guest)
 static void pids(const struct oci_resources *r, struct cgroup_writes *w)
 {
 	if (given(r->pids_limit))
-		add(w, "pids", "pids.max", number_or_max(w, limits_host_tasks(r->pids_limit)));
+		add(w, "pids", "pids.max", number_or_max(w, limits_host_tasks(r->pids_limit)))->sentry = true;
 }
 
 static const char *of_device(const struct cgroup_writes *w, int64_t major, int64_t minor, int64_t value)

@@ -260,3 +260,57 @@ def parents_go_with_the_last(env, root):
         assert os.listdir(kept) and not os.path.exists(kept + "/c")
     finally:
         os.rmdir(kept)
+
+
+@case()
+def events_tell_of_out_of_memory(env, root):
+    """One `oom` line for a kill inside, and its number in the figures."""
+    need_cgroups()
+    edit = with_resources("/" + own_name(env), {"memory": {"limit": 64 * MIB}})
+    cid, _ = created(env, root, args="tail /dev/zero; echo $? >/status; sleep 100", edit=edit)
+    with open(env.dir + "/events", "w") as out:
+        process = subprocess.Popen(env.runsc_argv("events", "--interval", "1h", cid), stdout=out,
+                                   stdin=subprocess.DEVNULL)
+    try:
+        until(lambda: os.path.getsize(env.dir + "/events"), 10, "first figures")
+        expect(env.runsc("start", cid))
+
+        def oom_lines():
+            with open(env.dir + "/events") as f:
+                return f.read().splitlines()[1:]
+        until(oom_lines, 20, "an event")
+        assert [json.loads(line) for line in oom_lines()] == [{"type": "oom", "id": cid}]
+        until(lambda: env.runsc("exec", cid, "/bin/cat", "/status").out == "137\n", 10, "the status of the killed")
+        stats = json.loads(expect(env.runsc("events", "--stats", cid)).out)["data"]
+        assert stats["memory"]["oom_kills"] == 1, stats
+        expect(env.runsc("delete", "--force", cid))
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+@case()
+def without_any_cgroup(env, root):
+    """Rootless where no directory may be made: the sentry keeps what it can, the rest is refused."""
+    need_cgroups()
+    if os.geteuid():
+        raise Skip("needs root")
+    home = env.dir + "/home"
+    os.mkdir(home)
+    os.chmod(env.dir, 0o755)
+    os.chown(home, 65534, 65534)
+    user = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+    import sandbox
+    if sandbox.run([*user, "test", "-x", env.runsc_path, "-a", "-x", root]).status:
+        raise Skip("nobody may not walk to %s" % env.runsc_path)
+
+    def run(resources, *flags):
+        bundle = env.bundle(["/bin/echo", "done"], root, edit=with_resources(None, resources))
+        for path in (bundle, bundle + "/config.json"):
+            os.chmod(path, 0o755)
+        return sandbox.run([*user, env.runsc_path, "--root", home, "--platform", env.platform, *flags, "run", "--bundle",
+                            bundle, env.new_id()])
+    expect(run({"memory": {"limit": 64 * MIB}, "pids": {"limit": 50}, "cpu": {"quota": 100000}}, "--rootless"), 0, "done\n")
+    expect_refused(run({"hugepageLimits": [{"pageSize": "2MB", "limit": 4 * MIB}]}, "--rootless"),
+                   "cannot set hugetlb limit")

@@ -278,3 +278,30 @@ TEST(values_of_systemd)
 	CHECK(!systemd_cpu_mask("8192", mask) && !systemd_cpu_mask("3-1", mask) && !systemd_cpu_mask("a", mask));
 	CHECK(!systemd_cpu_mask("1-", mask) && !systemd_cpu_mask("1;2", mask) && !systemd_cpu_mask("", mask));
 }
+
+/* Hosts of version 1 without some controller, and none at all: refused before anything is written. */
+TEST(controllers_that_are_missing)
+{
+	char path[] = "/nonexistent", memory[] = "memory";
+	struct cgroup_dir dir = { .path = path, .controllers = memory };
+	struct cgroup some = { .v = &dir, .count = 1 }, none = { 0 };
+	struct oci_net_priority priority = { .interface = path };
+	struct oci_resources r;
+	struct error err;
+
+	oci_resources_init(&r);
+	r.net_class = 5;
+	CHECK(cgroup_apply(&some, &r, true, &err) && strstr(err.text, "cannot set net_cls limit"));
+	CHECK(cgroup_apply(&none, &r, true, &err) && strstr(err.text, "cannot set net_cls limit"));
+	oci_resources_init(&r);
+	r.net_priorities = &priority;
+	r.net_priority_count = 1;
+	CHECK(cgroup_apply(&some, &r, true, &err) && strstr(err.text, "cannot set net_prio limit"));
+	oci_resources_init(&r);
+	r.pids_limit = 5;
+	CHECK(cgroup_apply(&some, &r, true, &err) && strstr(err.text, "cannot set pids limit"));
+	CHECK(!cgroup_apply(&none, &r, true, &err));
+	oci_resources_init(&r);
+	r.memory_limit = 1 << 20;
+	CHECK(cgroup_apply(&some, &r, true, &err) && strstr(err.text, "no file of that name in /nonexistent"));
+}

@@ -195,6 +195,9 @@ struct platform_ops {
 	int (*fpu_set)(struct pcontext *ctx, const void *buf, size_t size);
 	/* Single-step: the next switches execute one instruction and return SWITCH_SIGNAL with SIGTRAP. */
 	void (*set_step)(struct pcontext *ctx, bool on);
+	/* Optional: what the host's process lists show as the command line of the space's processes, size bytes without a NUL
+	 * at the end; borrowed until the next call or aspace_free. The caller serialises calls on one address space. Cannot fail. */
+	void (*title_set)(struct aspace *as, const char *text, size_t size);
 	/* Host pids of stub processes and threads for debug output; returns the count. May be NULL. */
 	size_t (*stub_pids)(struct aspace *as, int32_t *pids, size_t count);
 };

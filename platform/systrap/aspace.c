@@ -62,6 +62,7 @@ void st_aspace_free(struct aspace *pub)
 		return;
 	as = st_aspace(pub);
 	mutex_lock(&as->mu);
+	as->title = NULL;
 	put_locked(as, false);
 }
 
@@ -340,6 +341,7 @@ static int reserve_locked(struct st_aspace *as, int cpu)
 		st_mapper_give(st_platform(as->pub.platform), as->mapper, false, false);
 		as->mapper = NULL;
 	}
+	st_title_show(as);
 	return err;
 }
 

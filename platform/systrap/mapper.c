@@ -179,6 +179,7 @@ static bool rest(struct st_platform *p, struct mapper *m, bool now)
 			st_thread_end(p, m, t);
 	}
 	m->used = true;
+	st_title_clear(m);
 	if (!now || !m->waiting_count)
 		return m->waiting_count;
 	m->args->op[0] = st_op_wipe();

@@ -88,7 +88,34 @@ zygote_home:
 	mov	%r12, %rdi
 	mov	$4096, %esi
 	syscall
-	mov	$STUB_REQ, %rbx
+	mov	$NR_MMAP, %eax			/* the page of the command line */
+	mov	$STUB_TITLE, %rdi
+	mov	$4096, %esi
+	mov	$3, %edx
+	mov	$0x32, %r10d			/* MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED */
+	mov	$-1, %r8
+	xor	%r9d, %r9d
+	syscall
+	cmp	$-4096, %rax
+	ja	1f
+	lea	2048(%rax), %rdi		/* struct prctl_mm_map: eleven addresses, no auxv, no file */
+	mov	%rdi, %rdx
+	mov	$11, %ecx
+	rep stosq
+	incq	8(%rdx)				/* end_code is beyond start_code */
+	subq	$4096, 48(%rdx)			/* start_stack: where nothing is */
+	addq	$STUB_TITLE_SIZE, 64(%rdx)	/* arg_end */
+	addq	$STUB_TITLE_SIZE, 72(%rdx)	/* env_start */
+	addq	$STUB_TITLE_SIZE, 80(%rdx)	/* env_end */
+	movl	$-1, 100(%rdx)			/* exe_fd */
+	movb	$1, STUB_TITLE_SIZE - 1(%rax)
+	mov	$NR_PRCTL, %eax			/* may fail: then no command line is shown */
+	mov	$35, %edi			/* PR_SET_MM */
+	mov	$14, %esi			/* PR_SET_MM_MAP */
+	mov	$104, %r10d			/* its size */
+	xor	%r8d, %r8d
+	syscall
+1:	mov	$STUB_REQ, %rbx
 	mov	REQ_SEQ(%rbx), %r15d
 	mov	$NR_SECCOMP, %eax
 	mov	$1, %edi			/* SECCOMP_SET_MODE_FILTER */

@@ -8,6 +8,12 @@
 #define STUB_ARGS_SIZE 0x4000
 #define STUB_REQ 0x7fffffff9000 /* zygote only: mailbox; unmapped before a guest runs */
 #define STUB_FAST 0x7fffffff8000 /* one page, read and execute: the code in fast.S */
+/*
+ * One private page, read and write, that the sentry writes by process_vm_writev: the command line that the host's process
+ * lists show. The host shows no argument area that is a file's, as all of a guest's memory is.
+ */
+#define STUB_TITLE 0x7fffffff7000
+#define STUB_TITLE_SIZE 256 /* the last byte is not 0: the host then shows one string */
 #define STUB_AREAS 0x7fff80000000 /* one struct area for each thread of the space, read and write */
 #define STUB_AREA_BITS 15
 #define STUB_AREA_SIZE (1 << STUB_AREA_BITS)

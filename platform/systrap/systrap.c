@@ -123,5 +123,6 @@ const struct platform_ops platform_systrap = {
 	.fpu_get = st_fpu_get,
 	.fpu_set = st_fpu_set,
 	.set_step = st_set_step,
+	.title_set = st_title_set,
 	.stub_pids = st_aspace_stub_pids,
 };

@@ -164,6 +164,9 @@ struct st_aspace {
 	struct mutex mu;             /* protects the fields below unless they say else */
 	struct mapper *mapper;       /* NULL before the first birth */
 	bool broken;                 /* the mapper is gone: the space is dead */
+	const char *title;           /* the guest's command line, borrowed; NULL: none */
+	size_t title_size;
+	bool titled;                 /* the mapper's memory has it */
 	unsigned int reserved;       /* of mapper->waiting, for contexts to come */
 	struct list_node contexts;   /* st_context.link */
 	struct aspace_op *op;        /* changes not yet applied */
@@ -301,6 +304,13 @@ int st_fpu_check(const void *buf, size_t size);
 
 /* aspace.c */
 struct stub_op st_op_wipe(void);
+
+/* title.c: platform_ops.title_set */
+void st_title_set(struct aspace *pub, const char *text, size_t size);
+/* Shows as's command line if its mapper has a process that does not yet. as->mu is held. */
+void st_title_show(struct st_aspace *as);
+/* The memory of m's process is of no guest any more. */
+void st_title_clear(const struct mapper *m);
 void st_aspace_break(struct st_aspace *as);
 int st_aspace_new(struct platform *platform, struct aspace **ret_as);
 void st_aspace_free(struct aspace *as);

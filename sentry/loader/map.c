@@ -323,5 +323,6 @@ int loader_map(struct mm *mm, const struct loader_map_args *a, struct loader_reg
 	ret->ip = at.entry;
 	ret->sp = (uint64_t)r;
 	mm_set_info(mm, &info, p->exe);
+	mm_set_title(mm, a->strings->text, a->strings->env_offset);
 	return 0;
 }

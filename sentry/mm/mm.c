@@ -23,7 +23,8 @@ STATE_DESC(mm, S_NOSAVE(mm, umem, "const"), S_VAL(mm, 1, refs), S_NOSAVE(mm, mu,
 	   S_VAL(mm, 9, vma_count), S_VAL(mm, 10, mmap_base), S_NOSAVE(mm, gap_hint, "cache"),
 	   S_NOSAVE(mm, gap_size, "cache"), S_VAL(mm, 11, brk_start), S_VAL(mm, 12, brk),
 	   S_VAL(mm, 13, stack_limit), S_VAL(mm, 14, lock_future), S_VAL(mm, 15, dumpable),
-	   S_REF(mm, 16, exe, file), S_VAL(mm, 17, info), S_NOSAVE(mm, again_addr, "guard against a livelock"),
+	   S_REF(mm, 16, exe, file), S_VAL(mm, 17, info), S_VAL(mm, 18, title),
+	   S_VAL(mm, 19, title_size), S_NOSAVE(mm, again_addr, "guard against a livelock"),
 	   S_NOSAVE(mm, again_count, "guard against a livelock"));
 
 #define STACK_AREA (32ull << 30) /* below the top: room for the stack and its random place */
@@ -272,6 +273,24 @@ static int fork_pmas(struct mm *mm, struct mm *child, const struct pcontext *sel
 	return err;
 }
 
+/* mm is locked. */
+static void set_title(struct mm *mm, const char *argv, size_t size)
+{
+	mm->title_size = (uint32_t)MIN(size, sizeof(mm->title));
+	for (size_t i = 0; i < mm->title_size; i++)
+		mm->title[i] = argv[i] ? argv[i] : ' ';
+	while (mm->title_size && mm->title[mm->title_size - 1] == ' ')
+		mm->title_size--;
+	if (mm_platform_ops->title_set)
+		mm_platform_ops->title_set(mm->as, mm->title, mm->title_size);
+}
+
+void mm_set_title(struct mm *mm, const char *argv, size_t size)
+{
+	GUARD(mm, mm);
+	set_title(mm, argv, size);
+}
+
 int mm_fork(struct mm *mm, struct pcontext *self, struct mm **ret_mm)
 {
 	struct mm *child;
@@ -292,6 +311,7 @@ int mm_fork(struct mm *mm, struct pcontext *self, struct mm **ret_mm)
 	child->stack_limit = mm->stack_limit;
 	child->dumpable = mm->dumpable;
 	child->info = mm->info;
+	set_title(child, mm->title, mm->title_size);
 	child->exe = mm->exe ? mm_file_ops.get(mm->exe) : NULL;
 	mm_unlock(child);
 	mm_unlock(mm);

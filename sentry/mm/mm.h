@@ -93,6 +93,8 @@ struct mm_info {
 };
 void mm_set_info(struct mm *mm, const struct mm_info *info, struct file *exe);
 void mm_get_info(struct mm *mm, struct mm_info *ret);
+/* What the host's process lists show for the process: argv, size bytes with NULs between. Best effort. */
+void mm_set_title(struct mm *mm, const char *argv, size_t size);
 struct file *mm_exe(struct mm *mm); /* reference or NULL */
 int mm_set_exe(struct mm *mm, struct file *exe);
 uint8_t mm_dumpable(struct mm *mm);

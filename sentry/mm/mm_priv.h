@@ -74,6 +74,8 @@ struct mm_ops {
 	struct aspace_op op[OPS_MAX];
 };
 
+enum { MM_TITLE_MAX = 192 };
+
 struct mm {
 	struct umem umem;
 	struct refcount refs;
@@ -98,6 +100,8 @@ struct mm {
 	uint8_t dumpable;
 	struct file *exe;	  /* reference or NULL */
 	struct mm_info info;
+	char title[MM_TITLE_MAX]; /* for the host's process lists */
+	uint32_t title_size;
 	uint64_t again_addr;	  /* the last fault that found nothing to do, and how often */
 	unsigned int again_count;
 };

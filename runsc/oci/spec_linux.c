@@ -361,6 +361,40 @@ static void parse_rootfs_propagation(struct document *doc, const struct node *no
 	member_fail(doc, node, "rootfsPropagation", "\"%.32s\" is no propagation", text);
 }
 
+/* Only what is the container's own may be set, with runc's words. */
+static void check_sysctl(struct document *doc, const struct node *node, const struct oci_spec *spec)
+{
+	static const char *const ipc[] = { "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem",
+					   "kernel.shmall", "kernel.shmmax", "kernel.shmmni", "kernel.shm_rmid_forced" };
+
+	for (size_t i = 0; i < spec->sysctl.count; i++) {
+		AUTO(mem_free) char *name = xstrdup(spec->sysctl.v[i]);
+		bool of_ipc;
+
+		name[strcspn(name, "=")] = 0;
+		/* net/ipv4/conf/eth0.1/x has dots in its parts */
+		if (name[strcspn(name, "./")] == '/') {
+			for (char *p = name; *p; p++)
+				*p = (char)(*p == '/' ? '.' : *p == '.' ? '/' : *p);
+		}
+		of_ipc = !strncmp(name, "fs.mqueue.", 10);
+		for (size_t j = 0; j < ARRAY_COUNT(ipc); j++)
+			of_ipc |= !strcmp(name, ipc[j]);
+		if (of_ipc && spec->namespaces[NS_IPC].present)
+			continue;
+		if (of_ipc)
+			member_fail(doc, node, "sysctl", "sysctl \"%s\" is not allowed in the hosts ipc namespace", name);
+		else if (!strncmp(name, "net.", 4) && !spec->namespaces[NS_NETWORK].present)
+			member_fail(doc, node, "sysctl", "sysctl \"%s\" not allowed in host network namespace", name);
+		else if (!strcmp(name, "kernel.hostname") && spec->namespaces[NS_UTS].present)
+			member_fail(doc, node, "sysctl",
+				    "sysctl \"%s\" is not allowed as it conflicts with the OCI \"hostname\" field", name);
+		else if (strncmp(name, "net.", 4) != 0 &&
+			 (strcmp(name, "kernel.domainname") != 0 || !spec->namespaces[NS_UTS].present))
+			member_fail(doc, node, "sysctl", "sysctl \"%s\" is not in a separate kernel namespace", name);
+	}
+}
+
 void spec_parse_linux(struct document *doc, const struct node *node, struct oci_spec *spec)
 {
 	struct node part;
@@ -374,6 +408,7 @@ void spec_parse_linux(struct document *doc, const struct node *node, struct oci_
 	spec->masked_paths = node_strings(doc, node, "maskedPaths");
 	spec->readonly_paths = node_strings(doc, node, "readonlyPaths");
 	spec->sysctl = string_map(doc, node, "sysctl");
+	check_sysctl(doc, node, spec);
 	spec->cgroups_path = node_string(doc, node, "cgroupsPath");
 	parse_rootfs_propagation(doc, node, spec);
 	spec->seccomp = spec_parse_seccomp(doc, node);

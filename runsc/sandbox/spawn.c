@@ -173,15 +173,16 @@ static void child_sysctl(const struct spawn_args *args, const char *setting)
 {
 	char path[256] = "/proc/sys/", step[300];
 	size_t len = strlen(path), name_len = strcspn(setting, "=");
+	bool dots = setting[strcspn(setting, "./")] != '/'; /* else it is a path with dots in its parts */
 
-	if (strncmp(setting, "net.", 4) != 0 || !setting[name_len])
+	if ((strncmp(setting, "net.", 4) != 0 && strncmp(setting, "net/", 4) != 0) || !setting[name_len])
 		return;
 	errno = EINVAL;
 	snprintf(step, sizeof(step), "set sysctl %.200s of config.json", setting);
 	if (name_len >= sizeof(path) - len || strstr(setting, ".."))
 		child_fail(args, step);
 	for (size_t i = 0; i < name_len; i++)
-		path[len + i] = setting[i] == '.' ? '/' : setting[i] == '/' ? '.' : setting[i];
+		path[len + i] = !dots ? setting[i] : setting[i] == '.' ? '/' : setting[i] == '/' ? '.' : setting[i];
 	path[len + name_len] = 0;
 	errno = -write_string_at(AT_FDCWD, path, setting + name_len + 1);
 	if (errno)

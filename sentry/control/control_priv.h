@@ -31,6 +31,8 @@ void process_build_fini(struct process_build *b);
 /* A string of a message's bytes: NULL when it holds a NUL or memory is out. */
 char *bytes_dup(const ProtobufCBinaryData *b);
 
+/* The value of a setting "kernel.domainname=x", or NULL for any other. */
+const char *sysctl_domainname(const char *setting);
 /*
  * home.c: the home of the first line of a passwd(5) file that is uid's; false when there is none, or it is empty, too
  * long or holds a NUL. *ret_home points into text.

@@ -15,6 +15,7 @@
 #include "sentry/fs/gofer/gofer_fs.h"
 #include "sentry/fs/overlay/overlay.h"
 #include "sentry/fs/proc/proc.h"
+#include "sentry/fs/proc/sysctl.h"
 #include "sentry/ipc/ipc.h"
 #include "sentry/vfs/fs_ops.h"
 
@@ -485,34 +486,25 @@ static int for_paths(struct builder *b, const char *what, const ProtobufCBinaryD
 	return err;
 }
 
-/* net.core.somaxconn=1024 is written to /proc/sys/net/core/somaxconn; refused ones are only logged. */
-static void set_sysctl(struct builder *b, const ProtobufCBinaryData *setting)
+/*
+ * kernel.shmmax=65536. Network values are in force in the host's namespace already and only shown; the domain name is in the
+ * uts namespace (create.c).
+ */
+static int set_sysctl(struct builder *b, const ProtobufCBinaryData *setting)
 {
-	char *text = bytes_dup(setting), *value = text ? strchr(text, '=') : NULL;
-	char path[256] = "/proc/sys/";
-	struct file *f;
-	struct uio u;
-	int64_t n = -EINVAL;
-	int err;
+	char *text = bytes_dup(setting);
+	int err = text ? 0 : -EINVAL;
 
-	if (value && strlen(text) < sizeof(path) - 16) {
-		*value++ = 0;
-		strcat(path, text);
-		for (char *dot = path + 10; *dot; dot++) {
-			if (*dot == '.')
-				*dot = '/';
-		}
-		err = vfs_open(&b->walk, path, WALK_FOLLOW, O_WRONLY, 0, &f);
-		n = err;
-		if (err == 0) {
-			uio_init_kernel(&u, value, strlen(value));
-			n = file_write(f, &u, NULL);
-			file_put(f);
-		}
+	if (err == 0 && (!strncmp(text, "net.", 4) || !strncmp(text, "net/", 4))) {
+		if (sysctl_show(text) < 0)
+			log_warn("container: sysctl %s is not shown inside", text);
+	} else if (err == 0 && sysctl_domainname(text) == NULL) {
+		err = sysctl_set(text);
+		if (err < 0)
+			err = fail(b, "set sysctl", text, err);
 	}
-	if (n < 0)
-		log_warn("container: sysctl %s: %s", text ? text : "?", strerror((int)-n));
 	free(text);
+	return err;
 }
 
 /* The working directory is made when it is missing, like a mount point. */
@@ -545,7 +537,7 @@ static int build_all(struct builder *b, struct mount_build *ret)
 	if (err == 0)
 		err = make_cwd(b);
 	for (size_t i = 0; err == 0 && i < c->n_sysctl; i++)
-		set_sysctl(b, &c->sysctl[i]);
+		err = set_sysctl(b, &c->sysctl[i]);
 	if (err == 0)
 		err = for_paths(b, "masked path", c->masked_paths, c->n_masked_paths, mask_path);
 	if (err == 0)

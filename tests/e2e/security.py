@@ -53,3 +53,51 @@ def seccomp_profile_is_refused(env, root):
                           ({"listenerPath": "/run/agent.sock"}, "listenerPath is not supported")):
         result = env.runsc("run", "--bundle", env.bundle("true", root, edit=profile(**changes)), env.new_id())
         expect_refused(result, text)
+
+
+def with_linux(**changes):
+    def edit(config):
+        config["linux"].update(changes)
+    return edit
+
+
+@case()
+def sysctl_is_in_force(env, root):
+    edit = with_linux(sysctl={"kernel.shmmax": "65536", "kernel.msgmax": "100", "kernel.sem": "10 1000 5 3",
+                              "fs.mqueue.queues_max": "7", "net.ipv4.ip_forward": "1", "kernel.domainname": "example.org",
+                              "net.ipv4.ip_local_port_range": "40000 41000", "net/ipv4/conf/lo/arp_filter": "1"})
+    names = ("kernel/shmmax", "kernel/msgmax", "kernel/sem", "fs/mqueue/queues_max", "net/ipv4/ip_forward",
+             "kernel/domainname", "net/ipv4/ip_local_port_range", "net/ipv4/conf/lo/arp_filter")
+    script = "cd /proc/sys; cat %s; ls net/ipv4/conf" % " ".join(names)
+    result = env.runsc("run", "--bundle", env.bundle(script, root, edit=edit), env.new_id())
+    expect(result, 0, "65536\n100\n10\t1000\t5\t3\n7\n1\nexample.org\n40000\t41000\n1\nlo\n", "")
+
+
+@case()
+def unprivileged_ports_follow_the_sysctl(env, root):
+    script = "nc -l -p 80 -w 1 127.0.0.1 >/dev/null 2>&1 & sleep 0.3; kill -0 $! && echo bound"
+    for start, out in (("1024", ""), ("0", "bound\n")):
+        edit = with_linux(sysctl={"net.ipv4.ip_unprivileged_port_start": start})
+        bundle = env.bundle(script, root, edit=edit, user={"uid": 1000, "gid": 1000})
+        result = env.runsc("run", "--bundle", bundle, env.new_id())
+        assert result.out == out, result
+
+
+@case()
+def sysctl_of_others_is_refused(env, root):
+    def without(kind):
+        def edit(config):
+            spaces = config["linux"]["namespaces"]
+            config["linux"]["namespaces"] = [n for n in spaces if n["type"] != kind]
+        return edit
+
+    for name, kind, text in (("kernel.panic", None, 'sysctl "kernel.panic" is not in a separate kernel namespace'),
+                             ("net.core.somaxconn", "network",
+                              'sysctl "net.core.somaxconn" not allowed in host network namespace'),
+                             ("kernel.shmmax", "ipc", 'sysctl "kernel.shmmax" is not allowed in the hosts ipc namespace'),
+                             ("kernel.hostname", None, 'conflicts with the OCI "hostname" field'),
+                             ("net.no.such", None, "set sysctl net.no.such")):
+        def edit(config):
+            without(kind)(config)
+            config["linux"]["sysctl"] = {name: "1"}
+        expect_refused(env.runsc("run", "--bundle", env.bundle("true", root, edit=edit), env.new_id()), text)

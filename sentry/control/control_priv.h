@@ -31,6 +31,17 @@ void process_build_fini(struct process_build *b);
 /* A string of a message's bytes: NULL when it holds a NUL or memory is out. */
 char *bytes_dup(const ProtobufCBinaryData *b);
 
+/* user.c: what /etc/passwd and /etc/group of the tree at w say. */
+struct found_user {
+	uint32_t uid, gid;
+	uint32_t groups[256]; /* further groups; none when the group was named */
+	size_t group_count;
+	char name[256];
+};
+/* spec is USER or USER:GROUP, each a name or a number; a number needs no line in the files. 0, or -EINVAL with the request's
+ * message. */
+NODISCARD int user_lookup(struct urpc_request *req, const struct walk *w, const char *spec, struct found_user *ret);
+
 /* The value of a setting "kernel.domainname=x", or NULL for any other. */
 const char *sysctl_domainname(const char *setting);
 /*
@@ -40,6 +51,10 @@ const char *sysctl_domainname(const char *setting);
 bool passwd_home(const char *text, size_t size, uint32_t uid, const char **ret_home, size_t *ret_len);
 /* "HOME=..." for uid as /etc/passwd below root has it, else "HOME=/"; NULL without memory. The caller frees it. May sleep. */
 char *home_variable(const struct path *root, struct mnt_ns *mnt_ns, struct user_ns *user_ns, uint32_t uid);
+
+/* copy_up.c: copies what is in directory from (nothing mounted below it) into directory to, as w->cred: modes, owners,
+ * times, links; sockets, devices and fifos are left out. Bounded in depth and in entries (-E2BIG). */
+NODISCARD int tree_copy(const struct walk *w, const struct path *from, const struct path *to);
 
 /* create.c: all that a container consists of but its files; references. */
 struct container_parts {

@@ -274,6 +274,39 @@ static int mount_type(struct builder *b, const char *type, const char *source, c
 	return err;
 }
 
+/*
+ * A tmpfs takes the mode of the directory that it hides, as with runc, and with tmpcopyup a copy of its content. Data of the
+ * configuration comes after, so that it wins.
+ */
+static int mount_tmpfs(struct builder *b, const Urpc__Mount *m, const char *source, const char *target, const char *data)
+{
+	struct kstat st = { .mode = 0755 };
+	struct path under, over;
+	char *options = NULL;
+	int err = vfs_walk(&b->make_walk, target, WALK_FOLLOW, &under);
+
+	if (err < 0)
+		return err;
+	err = vfs_getattr(&under, &st);
+	if (err == 0 && asprintf(&options, "mode=%o%s%s", st.mode & 07777, data ? "," : "", data ? data : "") < 0)
+		err = -ENOMEM;
+	if (err == 0)
+		err = mount_type(b, m->type, source, target, m->flags & ~(uint64_t)(m->copy_up ? MS_RDONLY : 0), options);
+	if (err == 0 && m->copy_up) {
+		err = vfs_walk(&b->make_walk, target, WALK_FOLLOW, &over);
+		if (err == 0) {
+			err = tree_copy(&b->make_walk, &under, &over);
+			path_put(&over);
+		}
+	}
+	if (err == 0 && m->copy_up && m->flags & MS_RDONLY)
+		err = vfs_mount(&b->walk, NULL, target, NULL,
+				MS_BIND | MS_REMOUNT | (m->flags & MOUNT_ATTRIBUTES), NULL);
+	path_put(&under);
+	free(options);
+	return err;
+}
+
 static int add_mount(struct builder *b, const Urpc__Mount *m)
 {
 	char *target = bytes_dup(&m->destination), *data = bytes_dup(&m->data);
@@ -284,6 +317,8 @@ static int add_mount(struct builder *b, const Urpc__Mount *m)
 		err = make_target(b, target, m->is_file);
 		if (err == 0 && m->gofer >= 0)
 			err = mount_gofer(b, m, target, source);
+		else if (err == 0 && strcmp(m->type, "tmpfs") == 0)
+			err = mount_tmpfs(b, m, source[0] ? source : m->type, target, data[0] ? data : NULL);
 		else if (err == 0)
 			err = mount_type(b, m->type, source[0] ? source : m->type, target, m->flags,
 					 data[0] ? data : NULL);

@@ -226,7 +226,7 @@ static int make_cgroup(struct creation *cr, struct error *err)
 			       -1 :
 			       0;
 	return cgroup_plan(path, c->id, &c->cgroup, err) || container_save(c, err) ||
-			       cgroup_make(&c->cgroup, &cr->spec.resources, !path || !*path, err) ||
+			       cgroup_make(&c->cgroup, &cr->spec.resources, cr->config->rootless || !path || !*path, err) ||
 			       cgroup_entry_open(&c->cgroup, &cr->cgroup, err) ?
 		       -1 :
 		       0;

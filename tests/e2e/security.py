@@ -1,7 +1,10 @@
 """Security options of config.json."""
+import json
 import os
+import subprocess
 
-from cases import expect, expect_refused
+import sandbox
+from cases import Skip, expect, expect_refused
 from e2e import registry
 from e2e.execs import running
 
@@ -200,3 +203,83 @@ def options_that_are_refused(env, root):
         rows.append((process("apparmorProfile", "some"), "unable to apply apparmor profile"))
     for edit, text in rows:
         expect_refused(env.runsc("run", "--bundle", env.bundle("true", root, edit=edit), env.new_id()), text)
+
+
+@case()
+def user_namespace_maps_files(env, root):
+    shared = env.dir + "/mapped"
+    os.mkdir(shared)
+    for name, owner in (("theirs", 100000), ("user", 101000), ("host", 0)):
+        with open(shared + "/" + name, "w") as f:
+            f.write(name)
+        os.chown(shared + "/" + name, owner, owner)
+        os.chmod(shared + "/" + name, 0o600)
+    os.chown(shared, 100000, 100000)
+
+    def edit(config):
+        maps = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+        config["linux"].update(uidMappings=maps, gidMappings=maps)
+        config["linux"]["namespaces"].append({"type": "user"})
+        config["mounts"].append({"destination": "/mnt", "type": "bind", "source": shared, "options": ["rbind"]})
+
+    script = ("cd /mnt; cat /proc/self/uid_map /proc/self/gid_map; id -u; stat -c '%n %u %g' *; cat theirs user; cat host 2>&1; "
+              "touch new && chown 5:6 new; chown 0:0 host 2>&1; chown 70000 new 2>&1; touch /tmp/t && stat -c %u /tmp/t; "
+              "echo x >/dev/null && stat -c %u /dev/null")
+    out = ("         0     100000      65536\n" * 2 + "0\nhost 65534 65534\ntheirs 0 0\nuser 1000 1000\ntheirsuser"
+           "cat: can't open 'host': Permission denied\nchown: host: Operation not permitted\n"
+           "chown: new: Invalid argument\n0\n0\n")
+    run_out(env, root, script, out, edit)
+    made = os.stat(shared + "/new")
+    assert (made.st_uid, made.st_gid) == (100005, 100006), made
+
+
+@case()
+def propagation_of_the_root(env, root):
+    script = "mkdir -p /tmp/a; mount --bind / /tmp/a 2>&1; grep -o ' / / [^-]*-' /proc/self/mountinfo"
+    for name, tag in (("shared", "shared:"), ("unbindable", "unbindable"), ("private", None), (None, None)):
+        edit = with_linux(**({"rootfsPropagation": name} if name else {}))
+        result = env.runsc("run", "--bundle", env.bundle(script, root, edit=edit), env.new_id())
+        assert (tag in result.out if tag else "shared" not in result.out), result
+        assert ("Invalid argument" in result.out) == (name == "unbindable"), result
+
+
+def user_argv(env, *argv):
+    """runsc as an ordinary user without a name, with a state directory of its own."""
+    home = env.dir + "/user"
+    if not os.path.isdir(home):
+        os.chmod(env.dir, 0o755)
+        os.mkdir(home)
+        os.chown(home, 4242, 4242)
+    return ["setpriv", "--reuid=4242", "--regid=4242", "--clear-groups", env.runsc_path, "--root", home + "/state",
+            "--platform", env.platform, *argv]
+
+
+def as_user(env, *argv):
+    return sandbox.run(user_argv(env, *argv), cwd="/")
+
+
+@case()
+def rootless(env, root):
+    probe = sandbox.run(["setpriv", "--reuid=4242", "--regid=4242", "--clear-groups", "unshare", "-Urm", "true"])
+    if probe.status != 0:
+        raise Skip("this host lets no ordinary user make user namespaces")
+    bundle = env.bundle("id -u; echo $HOME; touch /tmp/x && echo written; hostname; cat /etc/shadow 2>&1", root)
+    os.chmod(bundle, 0o755)
+    os.chmod(bundle + "/config.json", 0o644)
+    for flags in ([], ["--rootless"]):
+        result = as_user(env, *flags, "run", "--bundle", bundle, env.new_id())
+        expect(result, 1, "0\n/root\nwritten\nguest\ncat: can't open '/etc/shadow': No such file or directory\n", "")
+    cid = env.new_id()
+    with open(bundle + "/config.json") as f:
+        config = json.load(f)
+    config["process"]["args"] = ["sleep", "100"]
+    with open(bundle + "/config.json", "w") as f:
+        json.dump(config, f)
+    # no pipe of ours: the sandbox would keep it open
+    assert subprocess.run(user_argv(env, "run", "--detach", "--bundle", bundle, cid), stdin=subprocess.DEVNULL,
+                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=20).returncode == 0
+    expect(as_user(env, "exec", cid, "echo", "inside"), 0, "inside\n", "")
+    expect(as_user(env, "delete", "--force", cid))
+    # host files that the user may not read stay unreadable
+    result = as_user(env, "do", "--", "cat", "/etc/shadow")
+    assert result.status != 0 and "denied" in result.err, result

@@ -21,7 +21,8 @@
 
 /* Attribute flags of a mount; the rest of MS_* are actions. */
 #define MOUNT_ATTRIBUTES                                                                           \
-	(MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | MS_NODIRATIME | MS_RELATIME)
+	(MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | MS_NODIRATIME | MS_RELATIME |         \
+	 MS_STRICTATIME)
 
 #define PROPAGATIONS ((uint64_t)(MS_SHARED | MS_SLAVE | MS_PRIVATE | MS_UNBINDABLE))
 
@@ -116,7 +117,7 @@ static int build_root(struct builder *b, struct mount_build *ret)
 
 	if (err < 0)
 		return fail(b, "root file system", "/", err);
-	err = mnt_ns_new(sb, overlay ? "overlay" : "rootfs", 0, b->user_ns, &ret->ns, &ret->root);
+	err = mnt_ns_new(sb, overlay ? "overlay" : "rootfs", MS_RELATIME, b->user_ns, &ret->ns, &ret->root);
 	superblock_put(sb);
 	if (err < 0)
 		return fail(b, "root mount", "/", err);
@@ -165,6 +166,8 @@ static int mount_sb(struct builder *b, struct superblock *sb, const char *target
 	struct path at;
 	int err = vfs_walk(&b->walk, target, WALK_FOLLOW, &at);
 
+	if (!(flags & (MS_NOATIME | MS_STRICTATIME)))
+		flags |= MS_RELATIME;
 	if (err == 0) {
 		err = vfs_mount_sb(sb, &at, flags, source, NULL);
 		path_put(&at);
@@ -264,8 +267,7 @@ static int mount_type(struct builder *b, const char *type, const char *source, c
 	}
 	if (strcmp(type, "cgroup") == 0 || strcmp(type, "cgroup2") == 0)
 		return mount_cgroup(b, type, source, target, flags);
-	err = vfs_mount(&b->walk, source, target, type, flags & (MOUNT_ATTRIBUTES | MS_STRICTATIME),
-			data);
+	err = vfs_mount(&b->walk, source, target, type, flags & MOUNT_ATTRIBUTES, data);
 	if (err == -ENODEV && is_placeholder(type)) {
 		log_info("container: %s at %s is an empty directory", type, target);
 		err = vfs_mount(&b->walk, source, target, "tmpfs", flags & MOUNT_ATTRIBUTES,

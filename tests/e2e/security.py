@@ -283,3 +283,23 @@ def rootless(env, root):
     # host files that the user may not read stay unreadable
     result = as_user(env, "do", "--", "cat", "/etc/shadow")
     assert result.status != 0 and "denied" in result.err, result
+
+
+@case()
+def mount_options_hold(env, root):
+    def edit(config):
+        config["root"]["readonly"] = True
+        config["linux"]["readonlyPaths"] = ["/proc/sys"]
+        config["mounts"] += [{"destination": "/mnt", "type": "bind", "source": env.dir,
+                              "options": ["rbind", "ro", "nosuid", "nodev", "noexec", "noatime"]},
+                             {"destination": "/home", "type": "tmpfs", "source": "x", "options": ["size=64k", "uid=5"]}]
+
+    script = ("for f in /x /sys/x /mnt/x /proc/sys/kernel/hostname; do echo a 2>/dev/null >$f || echo no $f; done; "
+              "grep -E '^[^ ]* (/|/sys|/mnt|/home|/proc/sys) ' /proc/mounts | cut -d' ' -f2-4 | cut -d, -f1-6; stat -c %u /home")
+    out = ("no /x\nno /sys/x\nno /mnt/x\nno /proc/sys/kernel/hostname\n/ 9p ro,relatime\n/sys sysfs ro,relatime\n"
+           "/mnt 9p ro,nosuid,nodev,noexec,noatime\n/home tmpfs rw,relatime,size=64k,nr_inodes=")
+    result = env.runsc("run", "--bundle", env.bundle(script, root, edit=edit), env.new_id())
+    assert result.status == 0 and result.out.startswith(out), result
+    assert "/proc/sys proc ro,relatime\n5\n" in result.out, result
+    for path in ("/x", "/sys/x", "/mnt/x"):
+        run_out(env, root, "touch %s 2>&1 || true" % path, "touch: %s: Read-only file system\n" % path, edit)

@@ -38,6 +38,12 @@ struct found_user {
 	size_t group_count;
 	char name[256];
 };
+/*
+ * Both change the file's text, NUL-terminated and of any content. passwd_find: the first line of a user, by name or number.
+ * group_find: the number of a group by name; with name NULL the groups that u->name is a member of, and false.
+ */
+bool passwd_find(char *text, const char *who, struct found_user *u);
+bool group_find(char *text, const char *name, struct found_user *u);
 /* spec is USER or USER:GROUP, each a name or a number; a number needs no line in the files. 0, or -EINVAL with the request's
  * message. */
 NODISCARD int user_lookup(struct urpc_request *req, const struct walk *w, const char *spec, struct found_user *ret);
@@ -77,6 +83,9 @@ struct mount_build {
 };
 NODISCARD int mounts_build(struct urpc_request *req, const Urpc__Container *c, size_t first_fd,
 			   const struct container_parts *parts, struct mount_build *ret);
+/* Binds tty, a terminal in the tree's /dev/pts, to /dev/console. 0, or -errno with the request's message. */
+NODISCARD int mounts_add_console(struct urpc_request *req, const struct mount_build *m, struct user_ns *user_ns,
+				 struct file *tty);
 
 /* create.c: the sandbox ends with its root container. */
 NODISCARD int control_create(struct urpc_request *req, const Urpc__Container *arg, bool root);

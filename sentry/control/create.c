@@ -262,6 +262,8 @@ static int create_in(struct urpc_request *req, const Urpc__Container *c, const s
 	err = mounts_build(req, c, first_gofer, parts, &m);
 	if (err == 0)
 		err = process_build(req, c->process, 0, parts->user_ns, &m.root, m.ns, &p);
+	if (err == 0 && c->process->terminal)
+		err = mounts_add_console(req, &m, parts->user_ns, p.files[0]);
 	if (err == 0) {
 		err = make_container(c, parts, &m, &container);
 		if (err < 0)

@@ -109,6 +109,13 @@ static int open_gofer(struct builder *b, int32_t index, bool shared, bool readon
 	return err;
 }
 
+static void set_walks(struct builder *b, const struct mount_build *m)
+{
+	b->walk = (struct walk){ .cred = b->root_cred, .root = m->root, .start = m->root, .mnt_ns = m->ns };
+	b->make_walk = b->walk;
+	b->make_walk.cred = b->make_cred;
+}
+
 static int build_root(struct builder *b, struct mount_build *ret)
 {
 	bool overlay = b->c->overlay != URPC__CONTAINER__OVERLAY__NONE;
@@ -121,10 +128,7 @@ static int build_root(struct builder *b, struct mount_build *ret)
 	superblock_put(sb);
 	if (err < 0)
 		return fail(b, "root mount", "/", err);
-	b->walk = (struct walk){ .cred = b->root_cred, .root = ret->root, .start = ret->root,
-				 .mnt_ns = ret->ns };
-	b->make_walk = b->walk;
-	b->make_walk.cred = b->make_cred;
+	set_walks(b, ret);
 	return 0;
 }
 
@@ -605,6 +609,39 @@ static const struct cred *mapped_root(struct user_ns *ns, struct user_ns *user_n
 		c->rgid = c->egid = c->sgid = c->fsgid = gid;
 	}
 	return c;
+}
+
+/* The terminal's place in the tree, bound to /dev/console. */
+static int bind_console(struct builder *b, struct file *tty)
+{
+	char text[PATH_MAX_GUEST];
+	bool reachable = false;
+	int err;
+
+	if (vfs_path_text(file_path(tty), &b->walk.root, text, sizeof(text), &reachable) < 0 || !reachable)
+		return 0; /* no /dev/pts */
+	err = make_target(b, "/dev/console", true);
+	if (err == 0)
+		err = vfs_mount(&b->walk, text, "/dev/console", NULL, MS_BIND, NULL);
+	if (err == -EROFS) {
+		log_info("container: no /dev/console: /dev is read-only");
+		return 0;
+	}
+	return err < 0 ? fail(b, "mount", "/dev/console", err) : 0;
+}
+
+int mounts_add_console(struct urpc_request *req, const struct mount_build *m, struct user_ns *user_ns, struct file *tty)
+{
+	struct builder b = { .req = req, .user_ns = user_ns };
+	int err;
+
+	b.root_cred = mapped_root(user_ns, user_ns);
+	b.make_cred = mapped_root(&root_user_ns, user_ns);
+	set_walks(&b, m);
+	err = b.root_cred && b.make_cred ? bind_console(&b, tty) : -ENOMEM;
+	cred_put(b.root_cred);
+	cred_put(b.make_cred);
+	return err;
 }
 
 int mounts_build(struct urpc_request *req, const Urpc__Container *c, size_t first_fd,

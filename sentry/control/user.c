@@ -70,25 +70,22 @@ static bool number_of(const char *text, uint32_t *ret)
 	return true;
 }
 
-/* The line of passwd for a name, or for a number. true: found, with the name copied. */
-static bool find_user(const struct walk *w, const char *who, struct found_user *u)
+bool passwd_find(char *text, const char *who, struct found_user *u)
 {
-	char *text = read_text(w, "/etc/passwd"), *rest = text, *field[FIELDS_MAX];
+	char *field[FIELDS_MAX];
 	uint32_t number = 0, uid, gid;
-	bool numeric = number_of(who, &number), found = false;
+	bool numeric = number_of(who, &number);
 
-	while (!found && text && next_line(&rest, field)) {
-		if (!number_of(field[2], &uid) || !number_of(field[3], &gid))
-			continue;
-		found = numeric ? uid == number : strcmp(field[0], who) == 0;
-		if (!found)
+	while (next_line(&text, field)) {
+		if (!number_of(field[2], &uid) || !number_of(field[3], &gid) ||
+		    !(numeric ? uid == number : strcmp(field[0], who) == 0))
 			continue;
 		u->uid = uid;
 		u->gid = gid;
 		snprintf(u->name, sizeof(u->name), "%s", field[0]);
+		return true;
 	}
-	free(text);
-	return found;
+	return false;
 }
 
 static bool has_member(char *members, const char *name)
@@ -102,44 +99,42 @@ static bool has_member(char *members, const char *name)
 	return false;
 }
 
-/* The number of a group's name, and the groups that u's name is a member of. */
-static bool find_groups(const struct walk *w, const char *name, struct found_user *u)
+bool group_find(char *text, const char *name, struct found_user *u)
 {
-	char *text = read_text(w, "/etc/group"), *rest = text, *field[FIELDS_MAX];
-	bool found = false;
+	char *field[FIELDS_MAX];
 	uint32_t gid;
 
-	while (text && next_line(&rest, field)) {
+	while (next_line(&text, field)) {
 		if (!number_of(field[2], &gid))
 			continue;
-		if (name && !found && strcmp(field[0], name) == 0) {
+		if (name && strcmp(field[0], name) == 0) {
 			u->gid = gid;
-			found = true;
+			return true;
 		}
 		if (!name && u->group_count < ARRAY_COUNT(u->groups) && has_member(field[3], u->name))
 			u->groups[u->group_count++] = gid;
 	}
-	free(text);
-	return found;
+	return false;
 }
 
 int user_lookup(struct urpc_request *req, const struct walk *w, const char *spec, struct found_user *ret)
 {
 	const char *colon = strchr(spec, ':');
 	char *who = strndup(spec, colon ? (size_t)(colon - spec) : strlen(spec));
+	char *users = read_text(w, "/etc/passwd"), *groups = read_text(w, "/etc/group");
 	int err = who ? 0 : -ENOMEM;
+	bool found;
 
 	*ret = (struct found_user){ 0 };
-	if (who && !find_user(w, who, ret) && !number_of(who, &ret->uid))
+	found = who && users && passwd_find(users, who, ret);
+	if (who && !found && !number_of(who, &ret->uid))
 		err = urpc_fail(req, -EINVAL, "unable to find user %.64s: no matching entries in passwd file", who);
+	else if (colon && !number_of(colon + 1, &ret->gid) && !(groups && group_find(groups, colon + 1, ret)))
+		err = urpc_fail(req, -EINVAL, "unable to find group %.64s: no matching entries in group file", colon + 1);
+	else if (!colon && groups)
+		(void)group_find(groups, NULL, ret);
 	free(who);
-	if (err < 0)
-		return err;
-	if (!colon) {
-		find_groups(w, NULL, ret);
-		return 0;
-	}
-	if (!number_of(colon + 1, &ret->gid) && !find_groups(w, colon + 1, ret))
-		return urpc_fail(req, -EINVAL, "unable to find group %.64s: no matching entries in group file", colon + 1);
-	return 0;
+	free(users);
+	free(groups);
+	return err;
 }

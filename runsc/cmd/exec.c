@@ -45,8 +45,8 @@ DEFINE_OPTIONS(exec, V, ROW(V, STRING, "cwd", 0, cwd, "DIR", "working directory 
 	       ROW_REFUSED(INT, "exec-fd", 0, "N", "a program must be a file of the container"));
 #undef V
 
-/* UID[:GID] in numbers: names are in the container's files, which runsc does not read. */
-static int parse_user(const char *text, struct oci_process *process, struct error *err)
+/* UID[:GID] in numbers, or names, which the sentry looks up in the container's files: runsc does not read these. */
+static void parse_user(const char *text, struct arena *arena, struct oci_process *process)
 {
 	AUTO(mem_free) char *copy = xstrdup(text);
 	char *group = strchr(copy, ':');
@@ -54,11 +54,10 @@ static int parse_user(const char *text, struct oci_process *process, struct erro
 	if (group)
 		*group++ = 0;
 	if (!parse_uint32(copy, &process->uid) || (group && !parse_uint32(group, &process->gid)))
-		return error_set(err, "--user %s is not of the form UID or UID:GID in numbers", text);
+		process->user = arena_strdup(arena, text);
 	if (!group)
 		process->gid = 0;
 	process->gid_count = 0;
-	return 0;
 }
 
 static int add_groups(const struct strings *list, struct arena *arena, struct oci_process *process,
@@ -131,6 +130,7 @@ static int build_process(const struct exec_values *v, const struct oci_spec *spe
 			return -1;
 		if (v->tty)
 			process->terminal = true;
+		process->personality = spec->process.personality;
 		return 0;
 	}
 	if (count < 2)
@@ -143,8 +143,8 @@ static int build_process(const struct exec_values *v, const struct oci_spec *spe
 		process->cwd = arena_strdup(arena, v->cwd);
 	if (v->cwd && v->cwd[0] != '/')
 		return error_set(err, "--cwd %s must be absolute", v->cwd);
-	if (v->user && parse_user(v->user, process, err))
-		return -1;
+	if (v->user)
+		parse_user(v->user, arena, process);
 	add_environment(&v->env, arena, process);
 	return add_groups(&v->additional_gids, arena, process, err) ||
 			       add_capabilities(&v->cap, process, err) ?

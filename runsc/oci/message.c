@@ -74,6 +74,12 @@ Urpc__Process *message_of_process(struct arena *arena, const struct oci_process 
 	out->console_rows = process->console_rows;
 	out->console_columns = process->console_columns;
 	out->preserve_fds = preserve_fds;
+	out->user = bytes_of(process->user);
+	out->personality = process->personality;
+	out->io_priority = process->io_priority;
+	out->sched_policy = process->sched_policy;
+	out->sched_priority = process->sched_priority;
+	out->nice = process->nice;
 	return out;
 }
 
@@ -97,6 +103,7 @@ static void add_mounts(struct arena *arena, const struct oci_spec *spec,
 		row->shared = mount->bind && extra->mounts_shared;
 		row->propagation = mount->propagation & ~(uint64_t)MS_REC;
 		row->source = bytes_of(mount->source && *mount->source ? mount->source : mount->type);
+		row->copy_up = mount->copy_up;
 		row->is_file = extra->mount_is_file && extra->mount_is_file[i];
 	}
 }

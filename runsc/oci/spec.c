@@ -110,6 +110,61 @@ static void parse_rlimits(struct document *doc, const struct node *node, struct 
 	}
 }
 
+static void parse_io_priority(struct document *doc, const struct node *node, struct oci_process *process)
+{
+	static const char *const classes[] = { "IOPRIO_CLASS_NONE", "IOPRIO_CLASS_RT", "IOPRIO_CLASS_BE",
+					       "IOPRIO_CLASS_IDLE" };
+	struct node part;
+	const char *name;
+	int64_t priority = 0;
+	uint32_t class = 0;
+
+	if (!node_object(doc, node, "ioPriority", &part))
+		return;
+	name = node_need_string(doc, &part, "class");
+	while (name && class < ARRAY_COUNT(classes) && strcmp(classes[class], name) != 0)
+		class++;
+	if (class == ARRAY_COUNT(classes))
+		member_fail(doc, &part, "class", "\"%.32s\" is no class of I/O priorities", name);
+	node_int(doc, &part, "priority", 0, 7, &priority);
+	process->io_priority = class << 13 | (uint32_t)priority;
+}
+
+static void parse_scheduler(struct document *doc, const struct node *node, struct oci_process *process)
+{
+	static const char *const policies[] = { "SCHED_OTHER", "SCHED_FIFO", "SCHED_RR", "SCHED_BATCH", "SCHED_ISO",
+						"SCHED_IDLE" };
+	struct node part;
+	const char *name;
+	int64_t priority = 0, nice = 0;
+	bool real_time;
+
+	if (!node_object(doc, node, "scheduler", &part))
+		return;
+	name = node_need_string(doc, &part, "policy");
+	while (name && process->sched_policy < ARRAY_COUNT(policies) && strcmp(policies[process->sched_policy], name) != 0)
+		process->sched_policy++;
+	if (process->sched_policy == ARRAY_COUNT(policies)) {
+		member_fail(doc, &part, "policy", "\"%.32s\" is no policy that the sandbox has", name);
+		return;
+	}
+	real_time = process->sched_policy == 1 || process->sched_policy == 2;
+	node_int(doc, &part, "nice", -20, 19, &nice);
+	node_int(doc, &part, "priority", 0, 99, &priority);
+	if (real_time != (priority > 0))
+		member_fail(doc, &part, "priority", "must be above 0 for SCHED_FIFO and SCHED_RR, and only for these");
+	process->sched_priority = (uint32_t)priority;
+	process->nice = (int32_t)nice;
+}
+
+/* Text, or NULL for none and for empty text. */
+static char *text_or_null(struct document *doc, const struct node *node, const char *key)
+{
+	char *text = node_string(doc, node, key);
+
+	return text && *text ? text : NULL;
+}
+
 void spec_parse_process(struct document *doc, const struct node *node, struct oci_process *process)
 {
 	struct node size;
@@ -137,6 +192,10 @@ void spec_parse_process(struct document *doc, const struct node *node, struct oc
 	parse_user(doc, node, process);
 	parse_capabilities(doc, node, process);
 	parse_rlimits(doc, node, process);
+	parse_io_priority(doc, node, process);
+	parse_scheduler(doc, node, process);
+	process->apparmor_profile = text_or_null(doc, node, "apparmorProfile");
+	process->selinux_label = text_or_null(doc, node, "selinuxLabel");
 	process->no_new_privileges = node_bool(doc, node, "noNewPrivileges", false);
 	process->has_oom_score_adj = node_int(doc, node, "oomScoreAdj", -1000, 1000, &score);
 	process->oom_score_adj = process->has_oom_score_adj ? (int32_t)score : 0;
@@ -163,7 +222,7 @@ static void parse_mounts(struct document *doc, const struct node *root, struct o
 		mount->destination = destination[0] == '/' ? destination :
 							     arena_printf(doc->arena, "/%s", destination);
 		mount->type = type ? type : arena_strdup(doc->arena, "");
-		spec_parse_mount_options(doc, mount, node_strings(doc, &row, "options"));
+		spec_parse_mount_options(doc, &row, mount, node_strings(doc, &row, "options"));
 		mount->bind |= !strcmp(mount->type, "bind");
 		if (mount->bind) {
 			mount->type = arena_strdup(doc->arena, "bind");

@@ -30,6 +30,11 @@ struct oci_process {
 	size_t rlimit_count;
 	bool no_new_privileges, terminal, has_oom_score_adj;
 	int32_t oom_score_adj;
+	char *user; /* USER[:GROUP] to look up inside, set by exec; NULL: the ids above say it all */
+	uint32_t personality; /* linux.personality */
+	uint32_t io_priority, sched_policy, sched_priority;
+	int32_t nice;
+	char *apparmor_profile, *selinux_label; /* NULL or not empty */
 	uint32_t console_rows, console_columns;
 };
 
@@ -38,6 +43,7 @@ struct oci_mount {
 	char *type;	   /* "bind" for every kind of bind mount; never NULL */
 	char *source;	   /* may be NULL; bind: absolute once the bundle is known */
 	bool bind;
+	bool copy_up; /* tmpcopyup */
 	uint64_t flags;	      /* MS_* */
 	uint64_t propagation; /* MS_SHARED ... with MS_REC; 0: none given */
 	char *data;	      /* options of the file system, comma separated; never NULL */

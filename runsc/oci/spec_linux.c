@@ -1,6 +1,7 @@
 /* The linux section of config.json. */
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/personality.h>
 #include <sys/stat.h>
 
 #include "runsc/oci/names.h"
@@ -361,6 +362,84 @@ static void parse_rootfs_propagation(struct document *doc, const struct node *no
 	member_fail(doc, node, "rootfsPropagation", "\"%.32s\" is no propagation", text);
 }
 
+/* Only what is the container's own may be set, with runc's words. */
+static void check_sysctl(struct document *doc, const struct node *node, const struct oci_spec *spec)
+{
+	static const char *const ipc[] = { "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem",
+					   "kernel.shmall", "kernel.shmmax", "kernel.shmmni", "kernel.shm_rmid_forced" };
+
+	for (size_t i = 0; i < spec->sysctl.count; i++) {
+		AUTO(mem_free) char *name = xstrdup(spec->sysctl.v[i]);
+		bool of_ipc;
+
+		name[strcspn(name, "=")] = 0;
+		/* net/ipv4/conf/eth0.1/x has dots in its parts */
+		if (name[strcspn(name, "./")] == '/') {
+			for (char *p = name; *p; p++)
+				*p = (char)(*p == '/' ? '.' : *p == '.' ? '/' : *p);
+		}
+		of_ipc = !strncmp(name, "fs.mqueue.", 10);
+		for (size_t j = 0; j < ARRAY_COUNT(ipc); j++)
+			of_ipc |= !strcmp(name, ipc[j]);
+		if (of_ipc && spec->namespaces[NS_IPC].present)
+			continue;
+		if (of_ipc)
+			member_fail(doc, node, "sysctl", "sysctl \"%s\" is not allowed in the hosts ipc namespace", name);
+		else if (!strncmp(name, "net.", 4) && !spec->namespaces[NS_NETWORK].present)
+			member_fail(doc, node, "sysctl", "sysctl \"%s\" not allowed in host network namespace", name);
+		else if (!strcmp(name, "kernel.hostname") && spec->namespaces[NS_UTS].present)
+			member_fail(doc, node, "sysctl",
+				    "sysctl \"%s\" is not allowed as it conflicts with the OCI \"hostname\" field", name);
+		else if (strncmp(name, "net.", 4) != 0 &&
+			 (strcmp(name, "kernel.domainname") != 0 || !spec->namespaces[NS_UTS].present))
+			member_fail(doc, node, "sysctl", "sysctl \"%s\" is not in a separate kernel namespace", name);
+	}
+}
+
+/* runc takes relative ones, too: they begin at the root. */
+static struct oci_strings absolute_paths(struct document *doc, const struct node *node, const char *key)
+{
+	struct oci_strings paths = node_strings(doc, node, key);
+
+	for (size_t i = 0; i < paths.count; i++) {
+		if (paths.v[i][0] != '/')
+			paths.v[i] = arena_printf(doc->arena, "/%s", paths.v[i]);
+	}
+	return paths;
+}
+
+static void parse_personality(struct document *doc, const struct node *node, struct oci_spec *spec)
+{
+	struct node part, flags;
+	const char *domain;
+
+	if (!node_object(doc, node, "personality", &part))
+		return;
+	domain = node_need_string(doc, &part, "domain");
+	if (domain && strcmp(domain, "LINUX") != 0 && strcmp(domain, "LINUX32") != 0)
+		member_fail(doc, &part, "domain", "\"%.32s\" is not LINUX or LINUX32", domain);
+	if (node_array(doc, &part, "flags", &flags) && node_count(&flags))
+		member_fail(doc, &part, "flags", "are not supported");
+	spec->process.personality = domain && !strcmp(domain, "LINUX32") ? PER_LINUX32 : 0;
+}
+
+/* There are no time namespaces inside. */
+static void refuse_time_offsets(struct document *doc, const struct node *node)
+{
+	struct node offsets;
+	const char *clock;
+	json_t *value;
+
+	if (!node_object(doc, node, "timeOffsets", &offsets))
+		return;
+	json_object_foreach(offsets.json, clock, value)
+	{
+		if (json_integer_value(json_object_get(value, "secs")) ||
+		    json_integer_value(json_object_get(value, "nanosecs")))
+			member_fail(doc, &offsets, clock, "is not supported: the sandbox has no time namespaces");
+	}
+}
+
 void spec_parse_linux(struct document *doc, const struct node *node, struct oci_spec *spec)
 {
 	struct node part;
@@ -370,10 +449,17 @@ void spec_parse_linux(struct document *doc, const struct node *node, struct oci_
 	spec->gid_map = parse_id_map(doc, node, "gidMappings", &spec->gid_map_count);
 	if (spec->uid_map_count && !spec->namespaces[NS_USER].present)
 		member_fail(doc, node, "uidMappings", "need a user namespace in linux.namespaces");
+	if (spec->namespaces[NS_USER].present && !spec->namespaces[NS_USER].path && !spec->uid_map_count)
+		member_fail(doc, node, "uidMappings", "must be set: User namespaces enabled, but no uid mappings found.");
+	if (spec->namespaces[NS_USER].present && !spec->namespaces[NS_USER].path && !spec->gid_map_count)
+		member_fail(doc, node, "gidMappings", "must be set: User namespaces enabled, but no gid mappings found.");
+	parse_personality(doc, node, spec);
+	refuse_time_offsets(doc, node);
 	parse_devices(doc, node, spec);
-	spec->masked_paths = node_strings(doc, node, "maskedPaths");
-	spec->readonly_paths = node_strings(doc, node, "readonlyPaths");
+	spec->masked_paths = absolute_paths(doc, node, "maskedPaths");
+	spec->readonly_paths = absolute_paths(doc, node, "readonlyPaths");
 	spec->sysctl = string_map(doc, node, "sysctl");
+	check_sysctl(doc, node, spec);
 	spec->cgroups_path = node_string(doc, node, "cgroupsPath");
 	parse_rootfs_propagation(doc, node, spec);
 	spec->seccomp = spec_parse_seccomp(doc, node);
@@ -384,7 +470,15 @@ void spec_parse_linux(struct document *doc, const struct node *node, struct oci_
 struct mount_word {
 	const char *name;
 	uint64_t set, clear;
-	enum { WORD_FLAG, WORD_PROPAGATION, WORD_BIND, WORD_NONE, WORD_IGNORED } kind; /* IGNORED: not supported */
+	enum {
+		WORD_FLAG,
+		WORD_PROPAGATION,
+		WORD_BIND,
+		WORD_NONE,
+		WORD_IGNORED, /* not supported */
+		WORD_COPY_UP,
+		WORD_IDMAP, /* refused */
+	} kind;
 };
 
 /* The option words of mount(8) that runc turns into flags; others go to the file system. */
@@ -448,22 +542,23 @@ static const struct mount_word mount_words[] = {
 	{ "rshared", MS_SHARED | MS_REC, 0, WORD_PROPAGATION },
 	{ "unbindable", MS_UNBINDABLE, 0, WORD_PROPAGATION },
 	{ "runbindable", MS_UNBINDABLE | MS_REC, 0, WORD_PROPAGATION },
-	{ "tmpcopyup", 0, 0, WORD_IGNORED },
-	{ "idmap", 0, 0, WORD_IGNORED },
-	{ "ridmap", 0, 0, WORD_IGNORED },
+	{ "tmpcopyup", 0, 0, WORD_COPY_UP },
+	{ "idmap", 0, 0, WORD_IDMAP },
+	{ "ridmap", 0, 0, WORD_IDMAP },
 	{ "copy-symlink", 0, 0, WORD_IGNORED },
 };
 
 const char *mount_option_name(size_t number)
 {
 	for (size_t i = 0; i < ARRAY_COUNT(mount_words); i++) {
-		if (mount_words[i].kind != WORD_IGNORED && !number--)
+		if (mount_words[i].kind != WORD_IGNORED && mount_words[i].kind != WORD_IDMAP && !number--)
 			return mount_words[i].name;
 	}
 	return NULL;
 }
 
-void spec_parse_mount_options(struct document *doc, struct oci_mount *mount, struct oci_strings words)
+void spec_parse_mount_options(struct document *doc, const struct node *node, struct oci_mount *mount,
+			      struct oci_strings words)
 {
 	size_t room = 1;
 	char *end;
@@ -480,6 +575,10 @@ void spec_parse_mount_options(struct document *doc, struct oci_mount *mount, str
 		}
 		if (!word) {
 			end += sprintf(end, "%s%s", end == mount->data ? "" : ",", words.v[i]);
+		} else if (word->kind == WORD_COPY_UP) {
+			mount->copy_up = true;
+		} else if (word->kind == WORD_IDMAP) {
+			node_fail(doc, node, "asks for an idmapped mount (%s), which is not supported", word->name);
 		} else if (word->kind == WORD_PROPAGATION) {
 			mount->propagation = word->set;
 		} else {

@@ -8,6 +8,7 @@ void spec_parse_process(struct document *doc, const struct node *node, struct oc
 void spec_parse_linux(struct document *doc, const struct node *node, struct oci_spec *spec);
 void spec_parse_resources(struct document *doc, const struct node *node, struct oci_resources *ret);
 /* Sorts the option words of a mount into flags, propagation and data. */
-void spec_parse_mount_options(struct document *doc, struct oci_mount *mount, struct oci_strings words);
+void spec_parse_mount_options(struct document *doc, const struct node *node, struct oci_mount *mount,
+			      struct oci_strings words);
 
 #endif

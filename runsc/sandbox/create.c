@@ -69,11 +69,29 @@ static int check_binds(struct creation *cr, struct error *err)
 						 xasprintf("%s/%s", cr->bundle, mount->source);
 		real = realpath(full, NULL);
 		if (!real || stat(real, &st) < 0)
-			return error_errno(err, errno, "cannot mount %s to %s", full, mount->destination);
+			return error_errno(err, errno, "error mounting \"%s\" to rootfs at \"%s\": stat %s", full,
+					   mount->destination, full);
 		mount->source = arena_strdup(&cr->spec.arena, real);
 		cr->mount_is_file[i] = !S_ISDIR(st.st_mode);
 	}
 	cr->gofer_count = binds + 1;
+	return 0;
+}
+
+/* Labels of security modules that the host does not have are errors, as with runc. */
+static int check_labels(const struct creation *cr, struct error *err)
+{
+	const struct oci_process *process = &cr->spec.process;
+
+	if (process->selinux_label && access("/sys/fs/selinux/enforce", F_OK) < 0)
+		return error_set(err, "selinux label is specified in config, but selinux is disabled or not supported");
+	if (process->apparmor_profile && access("/sys/kernel/security/apparmor", F_OK) < 0 &&
+	    access("/proc/self/attr/apparmor", F_OK) < 0)
+		return error_set(err, "unable to apply apparmor profile: apparmor failed to apply profile: apparmor is "
+				      "not enabled on this host");
+	if (process->selinux_label || process->apparmor_profile)
+		log_warn("the label of config.json is not put on the processes of the sandbox: its programs never reach "
+			 "the host's kernel");
 	return 0;
 }
 
@@ -142,7 +160,7 @@ static int prepare(struct creation *cr, struct error *err)
 		return -1;
 	if (cr->args->listen_fds)
 		add_listen_environment(&cr->spec, cr->args->listen_fds);
-	if (check_rootfs(cr, err) || check_binds(cr, err) || check_terminal(cr, err) ||
+	if (check_rootfs(cr, err) || check_binds(cr, err) || check_labels(cr, err) || check_terminal(cr, err) ||
 	    pod_find(cr->config, &cr->spec, &cr->pod, err))
 		return -1;
 	if (janitor_start(cr->config, cr->args->id, &cr->janitor, err) ||
@@ -208,7 +226,7 @@ static int make_cgroup(struct creation *cr, struct error *err)
 			       -1 :
 			       0;
 	return cgroup_plan(path, c->id, &c->cgroup, err) || container_save(c, err) ||
-			       cgroup_make(&c->cgroup, &cr->spec.resources, !path || !*path, err) ||
+			       cgroup_make(&c->cgroup, &cr->spec.resources, cr->config->rootless || !path || !*path, err) ||
 			       cgroup_entry_open(&c->cgroup, &cr->cgroup, err) ?
 		       -1 :
 		       0;

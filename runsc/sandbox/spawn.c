@@ -173,15 +173,16 @@ static void child_sysctl(const struct spawn_args *args, const char *setting)
 {
 	char path[256] = "/proc/sys/", step[300];
 	size_t len = strlen(path), name_len = strcspn(setting, "=");
+	bool dots = setting[strcspn(setting, "./")] != '/'; /* else it is a path with dots in its parts */
 
-	if (strncmp(setting, "net.", 4) != 0 || !setting[name_len])
+	if ((strncmp(setting, "net.", 4) != 0 && strncmp(setting, "net/", 4) != 0) || !setting[name_len])
 		return;
 	errno = EINVAL;
 	snprintf(step, sizeof(step), "set sysctl %.200s of config.json", setting);
 	if (name_len >= sizeof(path) - len || strstr(setting, ".."))
 		child_fail(args, step);
 	for (size_t i = 0; i < name_len; i++)
-		path[len + i] = setting[i] == '.' ? '/' : setting[i] == '/' ? '.' : setting[i];
+		path[len + i] = !dots ? setting[i] : setting[i] == '.' ? '/' : setting[i] == '/' ? '.' : setting[i];
 	path[len + name_len] = 0;
 	errno = -write_string_at(AT_FDCWD, path, setting + name_len + 1);
 	if (errno)
@@ -423,38 +424,55 @@ int spawn_wait_ready(struct helper *const *helpers, const char *const *names, si
 	return 0;
 }
 
-/* In a child that shares memory and descriptors with the caller, born in the pid namespace to be shown. */
-static int mount_proc(void *ret_tree)
+#define CHILD_STACK 16384
+
+/* What two children share with the caller: memory and descriptors. */
+struct proc_mount {
+	int pid_fd; /* whose pid namespace is to be shown */
+	int tree;   /* result; -1: none */
+	_Alignas(16) char stack[2][CHILD_STACK];
+};
+
+static pid_t clone_for_proc(int (*fn)(void *), struct proc_mount *m, unsigned level)
 {
-	int fs = (int)syscall(SYS_fsopen, "proc", FSOPEN_CLOEXEC), *tree = ret_tree;
+	return clone(fn, m->stack[level] + CHILD_STACK, CLONE_VM | CLONE_VFORK | CLONE_FILES | SIGCHLD, m);
+}
+
+/* Born in the pid namespace. */
+static int mount_proc(void *arg)
+{
+	struct proc_mount *m = arg;
+	int fs = (int)syscall(SYS_fsopen, "proc", FSOPEN_CLOEXEC);
 
 	if (fs >= 0 && syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) == 0)
-		*tree = (int)syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC,
-				     MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
-					     MOUNT_ATTR_NOEXEC);
+		m->tree = (int)syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC,
+				       MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
+					       MOUNT_ATTR_NOEXEC);
 	fd_close(fs);
+	return 0;
+}
+
+/* Its next child is born in the pid namespace. Not the caller itself: inside of a user namespace there is no way back. */
+static int enter_for_proc(void *arg)
+{
+	struct proc_mount *m = arg;
+	pid_t child = setns(m->pid_fd, CLONE_NEWPID) < 0 ? -1 : clone_for_proc(mount_proc, m, 1);
+
+	if (child > 0)
+		wait_child(child);
 	return 0;
 }
 
 int spawn_open_proc(const struct helper *helper)
 {
-	AUTO(fd_close) int own = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC);
-	_Alignas(16) char stack[16384];
-	int tree = -1;
-	pid_t child;
+	struct proc_mount m = { .pid_fd = helper->pid_fd, .tree = -1 };
+	pid_t child = clone_for_proc(enter_for_proc, &m, 0);
 
-	if (own < 0 || setns(helper->pid_fd, CLONE_NEWPID) < 0) {
-		log_debug("cannot look at the sentry's pid namespace: %s", strerror(errno));
-		return -1;
-	}
-	child = clone(mount_proc, stack + sizeof(stack), CLONE_VM | CLONE_VFORK | CLONE_FILES | SIGCHLD, &tree);
 	if (child > 0)
 		wait_child(child);
-	if (tree < 0)
+	if (m.tree < 0)
 		log_debug("cannot make a /proc for the host");
-	if (setns(own, CLONE_NEWPID) < 0)
-		log_warn("cannot go back to the own pid namespace: %s", strerror(errno));
-	return tree;
+	return m.tree;
 }
 
 void helper_kill(struct helper *helper)

@@ -31,6 +31,25 @@ void process_build_fini(struct process_build *b);
 /* A string of a message's bytes: NULL when it holds a NUL or memory is out. */
 char *bytes_dup(const ProtobufCBinaryData *b);
 
+/* user.c: what /etc/passwd and /etc/group of the tree at w say. */
+struct found_user {
+	uint32_t uid, gid;
+	uint32_t groups[256]; /* further groups; none when the group was named */
+	size_t group_count;
+	char name[256];
+};
+/*
+ * Both change the file's text, NUL-terminated and of any content. passwd_find: the first line of a user, by name or number.
+ * group_find: the number of a group by name; with name NULL the groups that u->name is a member of, and false.
+ */
+bool passwd_find(char *text, const char *who, struct found_user *u);
+bool group_find(char *text, const char *name, struct found_user *u);
+/* spec is USER or USER:GROUP, each a name or a number; a number needs no line in the files. 0, or -EINVAL with the request's
+ * message. */
+NODISCARD int user_lookup(struct urpc_request *req, const struct walk *w, const char *spec, struct found_user *ret);
+
+/* The value of a setting "kernel.domainname=x", or NULL for any other. */
+const char *sysctl_domainname(const char *setting);
 /*
  * home.c: the home of the first line of a passwd(5) file that is uid's; false when there is none, or it is empty, too
  * long or holds a NUL. *ret_home points into text.
@@ -38,6 +57,10 @@ char *bytes_dup(const ProtobufCBinaryData *b);
 bool passwd_home(const char *text, size_t size, uint32_t uid, const char **ret_home, size_t *ret_len);
 /* "HOME=..." for uid as /etc/passwd below root has it, else "HOME=/"; NULL without memory. The caller frees it. May sleep. */
 char *home_variable(const struct path *root, struct mnt_ns *mnt_ns, struct user_ns *user_ns, uint32_t uid);
+
+/* copy_up.c: copies what is in directory from (nothing mounted below it) into directory to, as w->cred: modes, owners,
+ * times, links; sockets, devices and fifos are left out. Bounded in depth and in entries (-E2BIG). */
+NODISCARD int tree_copy(const struct walk *w, const struct path *from, const struct path *to);
 
 /* create.c: all that a container consists of but its files; references. */
 struct container_parts {
@@ -60,6 +83,9 @@ struct mount_build {
 };
 NODISCARD int mounts_build(struct urpc_request *req, const Urpc__Container *c, size_t first_fd,
 			   const struct container_parts *parts, struct mount_build *ret);
+/* Binds tty, a terminal in the tree's /dev/pts, to /dev/console. 0, or -errno with the request's message. */
+NODISCARD int mounts_add_console(struct urpc_request *req, const struct mount_build *m, struct user_ns *user_ns,
+				 struct file *tty);
 
 /* create.c: the sandbox ends with its root container. */
 NODISCARD int control_create(struct urpc_request *req, const Urpc__Container *arg, bool root);

@@ -93,6 +93,30 @@ static int make_user_ns(const Urpc__Container *c, const struct donors *d, struct
 	return err;
 }
 
+const char *sysctl_domainname(const char *setting)
+{
+	static const char *const names[] = { "kernel.domainname=", "kernel/domainname=" };
+
+	for (size_t i = 0; i < ARRAY_COUNT(names); i++) {
+		if (!strncmp(setting, names[i], strlen(names[i])))
+			return setting + strlen(names[i]);
+	}
+	return NULL;
+}
+
+/* kernel.domainname of the sysctls, which has no field of its own in older configurations. */
+static void set_domainname(const Urpc__Container *c, struct uts_ns *uts)
+{
+	for (size_t i = 0; i < c->n_sysctl; i++) {
+		char *text = bytes_dup(&c->sysctl[i]);
+		const char *name = text ? sysctl_domainname(text) : NULL;
+
+		if (name)
+			snprintf(uts->domainname, sizeof(uts->domainname), "%s", name);
+		free(text);
+	}
+}
+
 /* Another container's unless fresh; with a name of its own only where config.json gives one. */
 static struct uts_ns *make_uts_ns(const Urpc__Container *c, struct user_ns *user_ns, struct container *from)
 {
@@ -106,6 +130,7 @@ static struct uts_ns *make_uts_ns(const Urpc__Container *c, struct user_ns *user
 	if (!from || c->domainname[0])
 		snprintf(uts->domainname, sizeof(uts->domainname), "%s",
 			 c->domainname[0] ? c->domainname : "(none)");
+	set_domainname(c, uts);
 	mutex_unlock(&uts->mu);
 	return uts;
 }
@@ -237,6 +262,8 @@ static int create_in(struct urpc_request *req, const Urpc__Container *c, const s
 	err = mounts_build(req, c, first_gofer, parts, &m);
 	if (err == 0)
 		err = process_build(req, c->process, 0, parts->user_ns, &m.root, m.ns, &p);
+	if (err == 0 && c->process->terminal)
+		err = mounts_add_console(req, &m, parts->user_ns, p.files[0]);
 	if (err == 0) {
 		err = make_container(c, parts, &m, &container);
 		if (err < 0)

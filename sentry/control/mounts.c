@@ -15,12 +15,14 @@
 #include "sentry/fs/gofer/gofer_fs.h"
 #include "sentry/fs/overlay/overlay.h"
 #include "sentry/fs/proc/proc.h"
+#include "sentry/fs/proc/sysctl.h"
 #include "sentry/ipc/ipc.h"
 #include "sentry/vfs/fs_ops.h"
 
 /* Attribute flags of a mount; the rest of MS_* are actions. */
 #define MOUNT_ATTRIBUTES                                                                           \
-	(MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | MS_NODIRATIME | MS_RELATIME)
+	(MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | MS_NODIRATIME | MS_RELATIME |         \
+	 MS_STRICTATIME)
 
 #define PROPAGATIONS ((uint64_t)(MS_SHARED | MS_SLAVE | MS_PRIVATE | MS_UNBINDABLE))
 
@@ -107,6 +109,13 @@ static int open_gofer(struct builder *b, int32_t index, bool shared, bool readon
 	return err;
 }
 
+static void set_walks(struct builder *b, const struct mount_build *m)
+{
+	b->walk = (struct walk){ .cred = b->root_cred, .root = m->root, .start = m->root, .mnt_ns = m->ns };
+	b->make_walk = b->walk;
+	b->make_walk.cred = b->make_cred;
+}
+
 static int build_root(struct builder *b, struct mount_build *ret)
 {
 	bool overlay = b->c->overlay != URPC__CONTAINER__OVERLAY__NONE;
@@ -115,14 +124,11 @@ static int build_root(struct builder *b, struct mount_build *ret)
 
 	if (err < 0)
 		return fail(b, "root file system", "/", err);
-	err = mnt_ns_new(sb, overlay ? "overlay" : "rootfs", 0, b->user_ns, &ret->ns, &ret->root);
+	err = mnt_ns_new(sb, overlay ? "overlay" : "rootfs", MS_RELATIME, b->user_ns, &ret->ns, &ret->root);
 	superblock_put(sb);
 	if (err < 0)
 		return fail(b, "root mount", "/", err);
-	b->walk = (struct walk){ .cred = b->root_cred, .root = ret->root, .start = ret->root,
-				 .mnt_ns = ret->ns };
-	b->make_walk = b->walk;
-	b->make_walk.cred = b->make_cred;
+	set_walks(b, ret);
 	return 0;
 }
 
@@ -164,6 +170,8 @@ static int mount_sb(struct builder *b, struct superblock *sb, const char *target
 	struct path at;
 	int err = vfs_walk(&b->walk, target, WALK_FOLLOW, &at);
 
+	if (!(flags & (MS_NOATIME | MS_STRICTATIME)))
+		flags |= MS_RELATIME;
 	if (err == 0) {
 		err = vfs_mount_sb(sb, &at, flags, source, NULL);
 		path_put(&at);
@@ -263,13 +271,45 @@ static int mount_type(struct builder *b, const char *type, const char *source, c
 	}
 	if (strcmp(type, "cgroup") == 0 || strcmp(type, "cgroup2") == 0)
 		return mount_cgroup(b, type, source, target, flags);
-	err = vfs_mount(&b->walk, source, target, type, flags & (MOUNT_ATTRIBUTES | MS_STRICTATIME),
-			data);
+	err = vfs_mount(&b->walk, source, target, type, flags & MOUNT_ATTRIBUTES, data);
 	if (err == -ENODEV && is_placeholder(type)) {
 		log_info("container: %s at %s is an empty directory", type, target);
 		err = vfs_mount(&b->walk, source, target, "tmpfs", flags & MOUNT_ATTRIBUTES,
 				"mode=555,size=4k");
 	}
+	return err;
+}
+
+/*
+ * A tmpfs takes the mode of the directory that it hides, as with runc, and with tmpcopyup a copy of its content. Data of the
+ * configuration comes after, so that it wins.
+ */
+static int mount_tmpfs(struct builder *b, const Urpc__Mount *m, const char *source, const char *target, const char *data)
+{
+	struct kstat st = { .mode = 0755 };
+	struct path under, over;
+	char *options = NULL;
+	int err = vfs_walk(&b->make_walk, target, WALK_FOLLOW, &under);
+
+	if (err < 0)
+		return err;
+	err = vfs_getattr(&under, &st);
+	if (err == 0 && asprintf(&options, "mode=%o%s%s", st.mode & 07777, data ? "," : "", data ? data : "") < 0)
+		err = -ENOMEM;
+	if (err == 0)
+		err = mount_type(b, m->type, source, target, m->flags & ~(uint64_t)(m->copy_up ? MS_RDONLY : 0), options);
+	if (err == 0 && m->copy_up) {
+		err = vfs_walk(&b->make_walk, target, WALK_FOLLOW, &over);
+		if (err == 0) {
+			err = tree_copy(&b->make_walk, &under, &over);
+			path_put(&over);
+		}
+	}
+	if (err == 0 && m->copy_up && m->flags & MS_RDONLY)
+		err = vfs_mount(&b->walk, NULL, target, NULL,
+				MS_BIND | MS_REMOUNT | (m->flags & MOUNT_ATTRIBUTES), NULL);
+	path_put(&under);
+	free(options);
 	return err;
 }
 
@@ -283,6 +323,8 @@ static int add_mount(struct builder *b, const Urpc__Mount *m)
 		err = make_target(b, target, m->is_file);
 		if (err == 0 && m->gofer >= 0)
 			err = mount_gofer(b, m, target, source);
+		else if (err == 0 && strcmp(m->type, "tmpfs") == 0)
+			err = mount_tmpfs(b, m, source[0] ? source : m->type, target, data[0] ? data : NULL);
 		else if (err == 0)
 			err = mount_type(b, m->type, source[0] ? source : m->type, target, m->flags,
 					 data[0] ? data : NULL);
@@ -485,34 +527,25 @@ static int for_paths(struct builder *b, const char *what, const ProtobufCBinaryD
 	return err;
 }
 
-/* net.core.somaxconn=1024 is written to /proc/sys/net/core/somaxconn; refused ones are only logged. */
-static void set_sysctl(struct builder *b, const ProtobufCBinaryData *setting)
+/*
+ * kernel.shmmax=65536. Network values are in force in the host's namespace already and only shown; the domain name is in the
+ * uts namespace (create.c).
+ */
+static int set_sysctl(struct builder *b, const ProtobufCBinaryData *setting)
 {
-	char *text = bytes_dup(setting), *value = text ? strchr(text, '=') : NULL;
-	char path[256] = "/proc/sys/";
-	struct file *f;
-	struct uio u;
-	int64_t n = -EINVAL;
-	int err;
+	char *text = bytes_dup(setting);
+	int err = text ? 0 : -EINVAL;
 
-	if (value && strlen(text) < sizeof(path) - 16) {
-		*value++ = 0;
-		strcat(path, text);
-		for (char *dot = path + 10; *dot; dot++) {
-			if (*dot == '.')
-				*dot = '/';
-		}
-		err = vfs_open(&b->walk, path, WALK_FOLLOW, O_WRONLY, 0, &f);
-		n = err;
-		if (err == 0) {
-			uio_init_kernel(&u, value, strlen(value));
-			n = file_write(f, &u, NULL);
-			file_put(f);
-		}
+	if (err == 0 && (!strncmp(text, "net.", 4) || !strncmp(text, "net/", 4))) {
+		if (sysctl_show(text) < 0)
+			log_warn("container: sysctl %s is not shown inside", text);
+	} else if (err == 0 && sysctl_domainname(text) == NULL) {
+		err = sysctl_set(text);
+		if (err < 0)
+			err = fail(b, "set sysctl", text, err);
 	}
-	if (n < 0)
-		log_warn("container: sysctl %s: %s", text ? text : "?", strerror((int)-n));
 	free(text);
+	return err;
 }
 
 /* The working directory is made when it is missing, like a mount point. */
@@ -545,7 +578,7 @@ static int build_all(struct builder *b, struct mount_build *ret)
 	if (err == 0)
 		err = make_cwd(b);
 	for (size_t i = 0; err == 0 && i < c->n_sysctl; i++)
-		set_sysctl(b, &c->sysctl[i]);
+		err = set_sysctl(b, &c->sysctl[i]);
 	if (err == 0)
 		err = for_paths(b, "masked path", c->masked_paths, c->n_masked_paths, mask_path);
 	if (err == 0)
@@ -576,6 +609,39 @@ static const struct cred *mapped_root(struct user_ns *ns, struct user_ns *user_n
 		c->rgid = c->egid = c->sgid = c->fsgid = gid;
 	}
 	return c;
+}
+
+/* The terminal's place in the tree, bound to /dev/console. */
+static int bind_console(struct builder *b, struct file *tty)
+{
+	char text[PATH_MAX_GUEST];
+	bool reachable = false;
+	int err;
+
+	if (vfs_path_text(file_path(tty), &b->walk.root, text, sizeof(text), &reachable) < 0 || !reachable)
+		return 0; /* no /dev/pts */
+	err = make_target(b, "/dev/console", true);
+	if (err == 0)
+		err = vfs_mount(&b->walk, text, "/dev/console", NULL, MS_BIND, NULL);
+	if (err == -EROFS) {
+		log_info("container: no /dev/console: /dev is read-only");
+		return 0;
+	}
+	return err < 0 ? fail(b, "mount", "/dev/console", err) : 0;
+}
+
+int mounts_add_console(struct urpc_request *req, const struct mount_build *m, struct user_ns *user_ns, struct file *tty)
+{
+	struct builder b = { .req = req, .user_ns = user_ns };
+	int err;
+
+	b.root_cred = mapped_root(user_ns, user_ns);
+	b.make_cred = mapped_root(&root_user_ns, user_ns);
+	set_walks(&b, m);
+	err = b.root_cred && b.make_cred ? bind_console(&b, tty) : -ENOMEM;
+	cred_put(b.root_cred);
+	cred_put(b.make_cred);
+	return err;
 }
 
 int mounts_build(struct urpc_request *req, const Urpc__Container *c, size_t first_fd,

@@ -216,6 +216,23 @@ static int build_files(struct urpc_request *req, const Urpc__Process *p, size_t 
 	return err;
 }
 
+/* Who runs it, when the message names somebody: the ids of *p are replaced. u lives as long as *p. */
+static int name_user(struct urpc_request *req, const struct walk *w, Urpc__Process *p, struct found_user *u)
+{
+	char *spec = bytes_dup(&p->user);
+	int err = spec ? 0 : -EINVAL;
+
+	if (spec && *spec) {
+		err = user_lookup(req, w, spec, u);
+		p->uid = u->uid;
+		p->gid = u->gid;
+		p->additional_gids = u->groups;
+		p->n_additional_gids = u->group_count;
+	}
+	free(spec);
+	return err;
+}
+
 /* As runc: a process whose environment does not say where its user is at home is told. */
 static int add_home(struct process_build *b, const Urpc__Process *p, struct user_ns *user_ns, const struct path *root,
 		    struct mnt_ns *mnt_ns)
@@ -229,14 +246,11 @@ static int add_home(struct process_build *b, const Urpc__Process *p, struct user
 	return b->envv[i] ? 0 : -ENOMEM;
 }
 
-int process_build(struct urpc_request *req, const Urpc__Process *p, size_t first_fd,
-		  struct user_ns *user_ns, const struct path *root, struct mnt_ns *mnt_ns,
-		  struct process_build *ret)
+static int build_as(struct urpc_request *req, const Urpc__Process *p, size_t first_fd, struct user_ns *user_ns,
+		    const struct path *root, struct mnt_ns *mnt_ns, struct process_build *b)
 {
-	struct process_build *b = ret;
 	int err;
 
-	*b = (struct process_build){ 0 };
 	if (p->n_args == 0 || p->args[0].len == 0)
 		return urpc_fail(req, -EINVAL, "no program is given");
 	b->argv = strings_dup(p->args, p->n_args);
@@ -261,9 +275,34 @@ int process_build(struct urpc_request *req, const Urpc__Process *p, size_t first
 	b->args.cred = b->cred;
 	b->args.umask = p->has_umask ? p->umask & 0777 : 0022;
 	b->args.oom_score_adj = p->oom_score_adj;
+	b->args.personality = p->personality;
+	b->args.ioprio = (uint16_t)p->io_priority;
+	b->args.sched_policy = (int32_t)MIN(p->sched_policy, 7u);
+	b->args.sched_priority = (int32_t)MIN(p->sched_priority, 99u);
+	b->args.nice = p->nice < -20 ? -20 : p->nice > 19 ? 19 : p->nice;
 	b->args.files = b->files;
 	b->args.file_count = b->file_count;
 	return 0;
+}
+
+int process_build(struct urpc_request *req, const Urpc__Process *p, size_t first_fd,
+		  struct user_ns *user_ns, const struct path *root, struct mnt_ns *mnt_ns,
+		  struct process_build *ret)
+{
+	const struct cred *cred = cred_new_root(&root_user_ns);
+	const struct walk w = { .cred = cred, .root = *root, .start = *root, .mnt_ns = mnt_ns };
+	struct found_user *u = malloc(sizeof(*u));
+	Urpc__Process named = *p;
+	int err = cred && u ? 0 : -ENOMEM;
+
+	*ret = (struct process_build){ 0 };
+	if (err == 0)
+		err = name_user(req, &w, &named, u);
+	if (err == 0)
+		err = build_as(req, &named, first_fd, user_ns, root, mnt_ns, ret);
+	cred_put(cred);
+	free(u);
+	return err;
 }
 
 void process_build_fini(struct process_build *b)

@@ -209,6 +209,8 @@ static int create_locked(struct ipc_ns *ns, const struct ipc_get_args *a)
 
 	if (limits[a->kind])
 		tab->limit = (unsigned)sysctl_int(limits[a->kind]);
+	else
+		tab->limit = (unsigned)MIN(sysctl_word("kernel/sem", 3), (uint64_t)IPC_SLOTS_MAX);
 	slot = take_slot_locked(tab);
 	if (slot < 0)
 		return slot;

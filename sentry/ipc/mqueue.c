@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "sentry/fs/proc/sysctl.h"
 #include "sentry/ipc/ipc_priv.h"
 #include "sentry/ipc/mqueue_priv.h"
 #include "sentry/kernel/block.h"
@@ -16,13 +17,8 @@
 #include "sentry/syscalls/wait_args.h"
 #include "sentry/syscalls/syscalls.h"
 
-#define MQ_MESSAGES_DEFAULT 10
-#define MQ_SIZE_DEFAULT 8192
-#define MQ_MESSAGES_MAX 10	/* without CAP_SYS_RESOURCE */
-#define MQ_SIZE_MAX 8192
-#define MQ_MESSAGES_HARD 65536
+#define MQ_MESSAGES_HARD 65536 /* with CAP_SYS_RESOURCE; else fs.mqueue.* say */
 #define MQ_SIZE_HARD (16 << 20)
-#define MQ_QUEUES_MAX 256
 #define MQ_PRIO_LIMIT 32768
 #define NOTIFY_COOKIE 32 /* bytes libc wants back; the last says why */
 #define NOTIFY_WOKENUP 1
@@ -217,14 +213,23 @@ static struct mqueue *find_locked(struct ipc_ns *ns, const char *name)
 	return NULL;
 }
 
+/* The defaults, but never above the limits (mq_overview(7)). */
+static struct mq_attr default_attr(void)
+{
+	return (struct mq_attr){
+		.mq_maxmsg = MIN(sysctl_int("fs/mqueue/msg_default"), sysctl_int("fs/mqueue/msg_max")),
+		.mq_msgsize = MIN(sysctl_int("fs/mqueue/msgsize_default"), sysctl_int("fs/mqueue/msgsize_max")),
+	};
+}
+
 static int attr_check(const struct ipc_ns *ns, const struct mq_attr *a)
 {
 	bool capable = task_capable_ns(current, ns->user_ns, CAP_SYS_RESOURCE_NR);
 
 	if (a->mq_maxmsg <= 0 || a->mq_msgsize <= 0)
 		return -EINVAL;
-	if (a->mq_maxmsg > (capable ? MQ_MESSAGES_HARD : MQ_MESSAGES_MAX) ||
-	    a->mq_msgsize > (capable ? MQ_SIZE_HARD : MQ_SIZE_MAX))
+	if (a->mq_maxmsg > (capable ? MQ_MESSAGES_HARD : sysctl_int("fs/mqueue/msg_max")) ||
+	    a->mq_msgsize > (capable ? MQ_SIZE_HARD : sysctl_int("fs/mqueue/msgsize_max")))
 		return -EINVAL;
 	return 0;
 }
@@ -233,7 +238,7 @@ static int queue_new_locked(struct ipc_ns *ns, const char *name, uint32_t mode, 
 {
 	struct mqueue *q;
 
-	if (ns->mqueue_count >= MQ_QUEUES_MAX && !task_capable_ns(current, ns->user_ns, CAP_SYS_RESOURCE_NR))
+	if (ns->mqueue_count >= sysctl_int("fs/mqueue/queues_max") && !task_capable_ns(current, ns->user_ns, CAP_SYS_RESOURCE_NR))
 		return -ENOSPC;
 	q = calloc(1, sizeof(*q));
 	if (!q)
@@ -301,7 +306,7 @@ static int queue_open(struct ipc_ns *ns, const char *name, int flags, uint32_t m
 
 int64_t sys_mq_open(struct task *t, uaddr_t u_name, uint32_t oflag, uint32_t mode, uaddr_t u_attr)
 {
-	struct mq_attr a = { .mq_maxmsg = MQ_MESSAGES_DEFAULT, .mq_msgsize = MQ_SIZE_DEFAULT };
+	struct mq_attr a = default_attr();
 	char name[NAME_MAX_GUEST + 1];
 	struct mqueue *q;
 	struct file *f;
@@ -356,7 +361,7 @@ void mqueue_set_owner(struct ipc_ns *ns, struct mqueue *q, kuid_t uid, kgid_t gi
 
 int mqueue_create(struct ipc_ns *ns, const char *name, uint32_t mode, struct mqueue **ret)
 {
-	const struct mq_attr a = { .mq_maxmsg = MQ_MESSAGES_DEFAULT, .mq_msgsize = MQ_SIZE_DEFAULT };
+	const struct mq_attr a = default_attr();
 	struct mqueue *q;
 	int err;
 

@@ -5,14 +5,14 @@
 #include <string.h>
 #include <sys/sem.h>
 
+#include "sentry/fs/proc/sysctl.h"
 #include "sentry/ipc/ipc_priv.h"
 #include "sentry/kernel/block.h"
 #include "sentry/state/desc.h"
 #include "sentry/syscalls/wait_args.h"
 #include "sentry/syscalls/syscalls.h"
 
-#define SEM_MSL 32000
-#define SEM_OPM 500
+#define SEM_OPS_HARD 32000 /* of one call, whatever kernel.sem says */
 #define SEM_VMX 32767
 
 struct sem_value {
@@ -111,7 +111,7 @@ int64_t sys_semget(struct task *t, int32_t key, int32_t nsems, int32_t flags)
 {
 	struct ipc_get_args a = { IPC_KIND_SEM, key, flags, sem_create, sem_check, &nsems };
 
-	if (nsems < 0 || nsems > SEM_MSL)
+	if (nsems < 0 || (uint64_t)nsems > sysctl_word("kernel/sem", 0))
 		return -EINVAL;
 	return ipc_get_id(t->ns->ipc, &a);
 }
@@ -284,7 +284,7 @@ int64_t sys_semtimedop(struct task *t, int32_t id, uaddr_t tsops, uint32_t nsops
 
 	if (nsops == 0 || id < 0)
 		return -EINVAL;
-	if (nsops > SEM_OPM)
+	if (nsops > MIN(sysctl_word("kernel/sem", 2), (uint64_t)SEM_OPS_HARD))
 		return -E2BIG;
 	ret = deadline_from_timespec(t, timeout, &deadline);
 	if (ret < 0)
@@ -475,8 +475,10 @@ static int64_t ctl_stat(struct task *t, struct ipc_ns *ns, int32_t id, int cmd, 
 
 static int64_t ctl_info(struct task *t, struct ipc_ns *ns, int cmd, uint64_t arg)
 {
-	struct seminfo si = { .semmap = 1024000000, .semmni = 32000, .semmns = 1024000000, .semmnu = 1024000000,
-			      .semmsl = SEM_MSL, .semopm = SEM_OPM, .semume = SEM_OPM, .semusz = 20,
+	int per_set = (int)sysctl_word("kernel/sem", 0), all = (int)sysctl_word("kernel/sem", 1);
+	int ops = (int)sysctl_word("kernel/sem", 2), sets = (int)sysctl_word("kernel/sem", 3);
+	struct seminfo si = { .semmap = all, .semmni = sets, .semmns = all, .semmnu = all,
+			      .semmsl = per_set, .semopm = ops, .semume = ops, .semusz = 20,
 			      .semvmx = SEM_VMX, .semaem = SEM_VMX };
 	struct ipc_table *tab = &ns->table[IPC_KIND_SEM];
 	int highest;

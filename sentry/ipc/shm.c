@@ -13,6 +13,7 @@
 #include <sys/shm.h>
 
 #include "sentry/fs/memfd/memfd.h"
+#include "sentry/fs/proc/sysctl.h"
 #include "sentry/ipc/ipc_priv.h"
 #include "sentry/mm/mm.h"
 #include "sentry/state/desc.h"
@@ -63,15 +64,25 @@ struct shm_create_args {
 	struct file *backing; /* moved into the new segment */
 };
 
+static uint64_t shm_max_bytes(void)
+{
+	return MIN(sysctl_word("kernel/shmmax", 0), SHM_MAX_BYTES);
+}
+
+static uint64_t shm_limit_pages(void)
+{
+	return MIN(sysctl_word("kernel/shmall", 0), SHM_LIMIT_PAGES);
+}
+
 static int shm_create(struct ipc_ns *ns, void *arg, struct ipc_object **ret_object)
 {
 	struct shm_create_args *a = arg;
 	uint64_t pages = (a->size + GUEST_PAGE_MASK) / GUEST_PAGE_SIZE;
 	struct shm *s;
 
-	if (a->size < 1 || a->size > SHM_MAX_BYTES)
+	if (a->size < 1 || a->size > shm_max_bytes())
 		return -EINVAL;
-	if (ns->shm_pages + pages > SHM_LIMIT_PAGES)
+	if (ns->shm_pages + pages > shm_limit_pages())
 		return -ENOSPC;
 	if (!a->backing)
 		return -ENOMEM;
@@ -353,8 +364,9 @@ static int64_t ctl_stat(struct task *t, struct ipc_ns *ns, int32_t id, int cmd, 
 
 static int64_t ctl_info(struct task *t, struct ipc_ns *ns, int cmd, uint64_t arg)
 {
-	struct shminfo limits = { .shmmax = SHM_MAX_BYTES, .shmmin = 1, .shmmni = 4096, .shmseg = 4096,
-				  .shmall = SHM_LIMIT_PAGES };
+	struct shminfo limits = { .shmmax = shm_max_bytes(), .shmmin = 1, .shmall = shm_limit_pages(),
+				  .shmmni = (unsigned long)sysctl_int("kernel/shmmni"),
+				  .shmseg = (unsigned long)sysctl_int("kernel/shmmni") };
 	struct shm_info used = { 0 };
 	int highest, ret;
 

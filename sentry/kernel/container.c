@@ -375,6 +375,11 @@ static int spawn_task(struct spawn *s, struct thread_group *tg, struct pid *pid,
 		return err;
 	}
 	t->fs->umask = s->a->umask;
+	t->personality = s->a->personality;
+	t->ioprio = s->a->ioprio;
+	t->sched_policy = s->a->sched_policy;
+	t->sched_priority = s->a->sched_priority;
+	t->nice = s->a->nice;
 	t->birth->load = spawn_load;
 	t->birth->arg = s;
 	strcpy(t->comm, "init");

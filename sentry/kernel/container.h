@@ -21,6 +21,9 @@ struct process_args {
 	struct limits limits;
 	uint32_t umask;
 	int32_t oom_score_adj;
+	uint32_t personality;
+	uint16_t ioprio;
+	int32_t sched_policy, sched_priority, nice;
 	struct file *const *files; /* guest fd n = files[n]; may hold NULL */
 	unsigned file_count;
 	struct tty *tty;	/* becomes the controlling terminal of a new session; may be NULL */

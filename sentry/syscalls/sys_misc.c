@@ -31,6 +31,8 @@ int64_t sys_uname(struct task *t, arg_uaddr_t name)
 	memcpy(u.nodename, ns->nodename, sizeof(u.nodename));
 	memcpy(u.domainname, ns->domainname, sizeof(u.domainname));
 	mutex_unlock(&ns->mu);
+	if ((t->personality & 0xff) == 8) /* PER_LINUX32 */
+		strcpy(u.machine, "i686");
 	if (t->personality & 0x0020000) /* UNAME26 */
 		strcpy(u.release, "2.6.61");
 	return copy_out_struct(task_umem(t), name, &u);

@@ -83,7 +83,9 @@ static int mount_new_fs(const struct walk *w, const char *source, const struct p
 	r = t->mount(t, source, flags, data, w->cred, &sb);
 	if (r < 0)
 		return r;
-	r = vfs_mount_sb(sb, at, flags & ~(uint64_t)MS_RDONLY, source, NULL);
+	/* Both the mount and what is mounted are read-only then (mount(2)). */
+	sb->readonly |= (flags & MS_RDONLY) != 0;
+	r = vfs_mount_sb(sb, at, flags, source, NULL);
 	superblock_put(sb);
 	return r;
 }
@@ -137,7 +139,7 @@ static int mount_remount(const struct path *at, uint64_t flags, const struct cre
 		return set_flags_locked(at->mnt, flags);
 	if (!cred_capable(cred, sb->user_ns, CAP_SYS_ADMIN))
 		return -EPERM;
-	r = set_flags_locked(at->mnt, (flags & ~(uint64_t)MS_RDONLY) | (at->mnt->locked_flags & MS_RDONLY));
+	r = set_flags_locked(at->mnt, flags | (at->mnt->locked_flags & MS_RDONLY));
 	if (r == 0)
 		sb->readonly = flags & MS_RDONLY;
 	return r;

@@ -88,6 +88,16 @@ def interactive_shell(env, root):
 
 
 @case()
+def console_device(env, root):
+    term = shell(env, root, ["/bin/sh", "-c", "stat -c '%F %t %n' /dev/console; test $(stat -c %r /dev/console) = "
+                             "$(stat -c %r $(tty)) && echo the same; echo said to it >/dev/console"])
+    term.until("character special file 88 /dev/console")
+    term.until("the same")
+    term.until("said to it")
+    assert term.end() == 0
+
+
+@case()
 def window_size(env, root):
     term = shell(env, root, ["/bin/sh", "-c", "stty size; trap 'echo winched; stty size' WINCH; echo set; "
                              "while :; do sleep 0.05; done"])

@@ -289,3 +289,28 @@ TEST(new_proc)
 	OK(readlink(path, buf, sizeof(buf)));
 	OK(access("m/self/status", R_OK));
 }
+
+/* MS_RDONLY makes both the mount and its file system read-only, whatever is mounted; so it is until a remount. */
+TEST(read_only_file_systems)
+{
+	static const char *const types[] = { "tmpfs", "sysfs" };
+	struct statvfs fs;
+
+	setup();
+	for (unsigned i = 0; i < COUNT(types); i++) {
+		OK(mount("x", "m", types[i], MS_RDONLY | MS_NOSUID, NULL));
+		ERR(mkdir("m/dir", 0755), EROFS);
+		ERR(open("m/file", O_WRONLY | O_CREAT, 0644), EROFS);
+		OK(statvfs("m", &fs));
+		CHECK(fs.f_flag & ST_RDONLY);
+		CHECK(strstr(read_file("/proc/self/mountinfo"), "/m ro,nosuid,relatime - ") != NULL);
+		OK(umount("m"));
+	}
+	OK(mount("x", "m", "tmpfs", MS_RDONLY, NULL));
+	OK(mount("x", "m", "tmpfs", MS_REMOUNT, NULL));
+	OK(mkdir("m/dir", 0755));
+	OK(mount("x", "m", "tmpfs", MS_REMOUNT | MS_RDONLY, NULL));
+	ERR(mkdir("m/other", 0755), EROFS);
+	OK(mount(NULL, "m", NULL, MS_REMOUNT | MS_BIND, NULL)); /* of the mount alone */
+	ERR(mkdir("m/other", 0755), EROFS);
+}

@@ -14,11 +14,16 @@
 #include "sentry/kernel/version.h"
 #include "sentry/mm/mm.h"
 
+#define WORDS_MAX 4
+#define EXTRA_MAX 128
+
 struct sysctl {
 	const char *dir, *name;
 	const char *text;		    /* TEXT */
 	_Atomic int64_t value;		    /* INT */
 	int64_t min, max;
+	_Atomic uint64_t word[WORDS_MAX];   /* WORDS */
+	unsigned word_count;
 	uint32_t mode;
 	const struct simple_ops *ops;
 };
@@ -57,6 +62,48 @@ static int sysctl_parse(struct sysctl *c, const char *text)
 static int64_t int_store(struct simple_inode *s, struct file *f, char *text, size_t size, int64_t pos)
 {
 	int r = sysctl_parse(s->data, text);
+
+	(void)f;
+	(void)pos;
+	return r < 0 ? r : (int64_t)size;
+}
+
+static int words_show(struct simple_inode *s, struct file *f, struct seq *q)
+{
+	const struct sysctl *c = s->data;
+
+	(void)f;
+	for (unsigned i = 0; i < c->word_count; i++)
+		seq_printf(q, "%s%llu", i ? "\t" : "", (unsigned long long)c->word[i]);
+	seq_putc(q, '\n');
+	return 0;
+}
+
+/* All the words, or with fewer the first of them. */
+static int words_parse(struct sysctl *c, const char *text)
+{
+	unsigned long long word[WORDS_MAX];
+	unsigned count = 0;
+	char *end;
+
+	for (text += strspn(text, " \t\n"); *text; text = end + strspn(end, " \t\n")) {
+		errno = 0;
+		if (count == c->word_count || *text == '-')
+			return -EINVAL;
+		word[count++] = strtoull(text, &end, 10);
+		if (end == text || errno || (*end && !strchr(" \t\n", *end)))
+			return -EINVAL;
+	}
+	if (!count)
+		return -EINVAL;
+	for (unsigned i = 0; i < count; i++)
+		c->word[i] = word[i];
+	return 0;
+}
+
+static int64_t words_store(struct simple_inode *s, struct file *f, char *text, size_t size, int64_t pos)
+{
+	int r = words_parse(s->data, text);
 
 	(void)f;
 	(void)pos;
@@ -167,6 +214,7 @@ static int mmap_min_addr_show(struct simple_inode *s, struct file *f, struct seq
 
 static const struct simple_ops text_ops = { .name = "sysctl text", .show = text_show };
 static const struct simple_ops int_ops = { .name = "sysctl int", .show = int_show, .store = int_store };
+static const struct simple_ops words_ops = { .name = "sysctl words", .show = words_show, .store = words_store };
 static const struct simple_ops hostname_ops = { .name = "hostname", .show = hostname_show, .store = hostname_store };
 static const struct simple_ops domainname_ops = { .name = "domainname", .show = domainname_show, .store = domainname_store };
 static const struct simple_ops boot_id_ops = { .name = "boot_id", .show = boot_id_show };
@@ -184,22 +232,40 @@ static struct sysctl table[] = {
 	  .max = CLAMP(hi),                                                                        \
 	  .mode = 0644,                                                                            \
 	  .ops = &int_ops },
+#define SYSCTL_WORDS(d, n, count, ...)                                                             \
+	{ .dir = #d, .name = #n, .word = { __VA_ARGS__ }, .word_count = count, .mode = 0644, .ops = &words_ops },
 #define SYSCTL_LIVE(d, n, m, fn) { .dir = #d, .name = #n, .mode = m, .ops = &fn##_ops },
 #define CLAMP(v) ((int64_t)(v))
 #include "sentry/fs/proc/sysctl.def"
 #undef SYSCTL_DIR
 #undef SYSCTL_TEXT
 #undef SYSCTL_INT
+#undef SYSCTL_WORDS
 #undef SYSCTL_LIVE
 };
+
+/* Network values of config.json that the host took and the table does not know. Only added to, and only while no guest
+ * runs. */
+static struct sysctl extra[EXTRA_MAX];
+static _Atomic unsigned extra_count;
+
+static unsigned row_count(void)
+{
+	return (unsigned)ARRAY_COUNT(table) + extra_count;
+}
+
+static struct sysctl *row_at(unsigned i)
+{
+	return i < ARRAY_COUNT(table) ? &table[i] : &extra[i - ARRAY_COUNT(table)];
+}
 
 static struct sysctl *sysctl_find(const char *path)
 {
 	const char *slash = strrchr(path, '/');
 	size_t dir_len = slash ? (size_t)(slash + 1 - path) : 0;
 
-	for (unsigned i = 0; i < ARRAY_COUNT(table); i++) {
-		struct sysctl *c = &table[i];
+	for (unsigned i = 0; i < row_count(); i++) {
+		struct sysctl *c = row_at(i);
 
 		if (c->name && strlen(c->dir) == dir_len && memcmp(c->dir, path, dir_len) == 0 &&
 		    strcmp(c->name, path + dir_len) == 0)
@@ -215,24 +281,94 @@ int64_t sysctl_int(const char *path)
 	return c ? c->value : 0;
 }
 
-int sysctl_set(const char *assignment)
+uint64_t sysctl_word(const char *path, unsigned i)
 {
-	char path[256];
-	size_t n = strcspn(assignment, "=");
-	struct sysctl *c;
+	struct sysctl *c = sysctl_find(path);
 
-	if (assignment[n] != '=' || n >= sizeof(path))
+	return c && i < c->word_count ? c->word[i] : 0;
+}
+
+/* The name before '=' as a path. A name whose first separator is a slash is one with dots in its parts. */
+static int path_of(const char *assignment, char path[256])
+{
+	size_t n = strcspn(assignment, "=");
+	bool dots = assignment[strcspn(assignment, "./")] != '/';
+
+	if (assignment[n] != '=' || n >= 256)
 		return -EINVAL;
 	memcpy(path, assignment, n);
 	path[n] = 0;
-	for (char *p = path; *p; p++) {
-		if (*p == '.')
-			*p = '/';
-	}
+	for (char *p = path; dots && *p; p++)
+		*p = (char)(*p == '.' ? '/' : *p == '/' ? '.' : *p);
+	return 0;
+}
+
+int sysctl_set(const char *assignment)
+{
+	const char *value = strchr(assignment, '=');
+	char path[256];
+	struct sysctl *c;
+	int err = path_of(assignment, path);
+
+	if (err < 0)
+		return err;
 	c = sysctl_find(path);
 	if (!c)
 		return -ENOENT;
-	return c->ops == &int_ops ? sysctl_parse(c, assignment + n + 1) : -EPERM;
+	if (c->ops == &words_ops)
+		return words_parse(c, value + 1);
+	return c->ops == &int_ops ? sysctl_parse(c, value + 1) : -EPERM;
+}
+
+/* Adds a row, and the directories that lead to it, for path. 0, -ENOMEM. */
+static int add_rows(const char *path, const char *value)
+{
+	for (const char *slash = strchr(path, '/'); slash; slash = strchr(slash + 1, '/')) {
+		char *dir = strndup(path, (size_t)(slash + 1 - path));
+		bool known = false;
+
+		for (unsigned i = 0; dir && i < row_count() && !known; i++)
+			known = strcmp(row_at(i)->dir, dir) == 0;
+		if (!dir || known || extra_count == EXTRA_MAX) {
+			free(dir);
+			if (!known)
+				return -ENOMEM;
+			continue;
+		}
+		extra[extra_count] = (struct sysctl){ .dir = dir };
+		extra_count++;
+	}
+	if (extra_count == EXTRA_MAX)
+		return -ENOMEM;
+	extra[extra_count] = (struct sysctl){ .dir = strndup(path, (size_t)(strrchr(path, '/') + 1 - path)),
+					      .name = strdup(strrchr(path, '/') + 1),
+					      .text = strdup(value),
+					      .mode = 0444,
+					      .ops = &text_ops };
+	if (!extra[extra_count].dir || !extra[extra_count].name || !extra[extra_count].text)
+		return -ENOMEM;
+	extra_count++;
+	return 0;
+}
+
+int sysctl_show(const char *assignment)
+{
+	const char *value = strchr(assignment, '=');
+	char path[256];
+	struct sysctl *c;
+	int err = path_of(assignment, path);
+
+	if (err < 0)
+		return err;
+	if (strncmp(path, "net/", 4) != 0)
+		return -EINVAL;
+	c = sysctl_find(path);
+	if (!c)
+		return add_rows(path, value + 1);
+	if (c->ops != &text_ops)
+		return sysctl_set(assignment);
+	c->text = strdup(value + 1); /* for good */
+	return c->text ? 0 : -ENOMEM;
 }
 
 /* ---- the tree: directories are made when looked at ---- */
@@ -258,7 +394,7 @@ static bool dir_is_child(const char *path, const char *dir, const char **ret_nam
 /* The name of row i as a child of dir; NULL when it is none. */
 static const char *child_name(unsigned i, const char *dir, size_t *ret_len)
 {
-	const struct sysctl *c = &table[i];
+	const struct sysctl *c = row_at(i);
 	const char *name;
 
 	if (!c->name)
@@ -276,14 +412,14 @@ static int dir_lookup(struct simple_inode *d, const char *name, struct inode **r
 	const char *dir = d->data ? ((const struct sysctl *)d->data)->dir : "";
 	size_t len;
 
-	for (unsigned i = 0; i < ARRAY_COUNT(table); i++) {
+	for (unsigned i = 0; i < row_count(); i++) {
 		const char *n = child_name(i, dir, &len);
+		struct sysctl *c = row_at(i);
 
 		if (!n || strlen(name) != len || memcmp(n, name, len) != 0)
 			continue;
-		*ret = simple_new_ino(d->inode.sb, table[i].name ? table[i].ops : &dir_ops,
-				      table[i].name ? S_IFREG | table[i].mode : S_IFDIR | 0555, SYSCTL_INO + i,
-				      &table[i], 0);
+		*ret = simple_new_ino(d->inode.sb, c->name ? c->ops : &dir_ops,
+				      c->name ? S_IFREG | c->mode : S_IFDIR | 0555, SYSCTL_INO + i, c, 0);
 		return *ret ? 0 : -ENOMEM;
 	}
 	return -ENOENT;
@@ -295,10 +431,10 @@ static int dir_iterate(struct simple_inode *d, struct file *f, struct dir_emit *
 	size_t len;
 
 	(void)f;
-	for (int64_t i = *pos - SIMPLE_DYNAMIC; i < (int64_t)ARRAY_COUNT(table); i++) {
+	for (int64_t i = *pos - SIMPLE_DYNAMIC; i < (int64_t)row_count(); i++) {
 		const char *n = child_name((unsigned)i, dir, &len);
 
-		if (n && !out->emit(out, n, len, SYSCTL_INO + (uint64_t)i, table[i].name ? DT_REG : DT_DIR,
+		if (n && !out->emit(out, n, len, SYSCTL_INO + (uint64_t)i, row_at((unsigned)i)->name ? DT_REG : DT_DIR,
 				    SIMPLE_DYNAMIC + i + 1))
 			return 0;
 		*pos = SIMPLE_DYNAMIC + i + 1;

@@ -18,6 +18,7 @@
 #include "platform/host/notifier.h"
 #include "platform/host/socket.h"
 #include "sentry/core/cause.h"
+#include "sentry/fs/proc/sysctl.h"
 #include "sentry/kernel/task.h"
 #include "sentry/net/core/cmsg.h"
 #include "sentry/net/core/socket.h"
@@ -186,7 +187,8 @@ static int host_sock_bind(struct socket *s, const struct sock_addr *a)
 		return ret;
 	memcpy(&sin, a->raw, sizeof(sin)); /* the port is at the same place in both families */
 	port = ntohs(sin.sin_port);
-	if (port != 0 && port < 1024 && !task_capable_ns(current, s->net->user_ns, CAP_NET_BIND_SERVICE_NR))
+	if (port != 0 && port < sysctl_int("net/ipv4/ip_unprivileged_port_start") &&
+	    !task_capable_ns(current, s->net->user_ns, CAP_NET_BIND_SERVICE_NR))
 		return -EACCES;
 	return host_bind(host_of(s)->fd, a->raw, a->size);
 }

@@ -72,7 +72,6 @@ void cgroup_put(struct cgroup *cg)
 	mutex_unlock(&groups_mu);
 	cpu_quota_set(cg, false);
 	memory_account_close(cg->memory);
-	thread_group_put(cg->oom_victim);
 	waitq_fini(&cg->waitq);
 	mutex_fini(&cg->mu);
 	free(cg);

@@ -48,7 +48,7 @@ struct cgroup {
 	struct memory_account *memory; /* const */
 	_Atomic uint64_t oom_events, oom_kills; /* nothing was left to take back; processes killed then */
 	_Atomic bool relieving; /* a task looks for memory to take back, or for whom to kill */
-	struct thread_group *oom_victim; /* taskset; reference: killed, and its memory not yet given back */
+	struct thread_group *oom_victim; /* taskset; borrowed: killed, and not yet a zombie with its memory given back */
 	int64_t oom_victim_ns;		 /* taskset: when, CLOCK_MONOTONIC */
 	int64_t dead_user_ns, dead_system_ns; /* taskset: of ended tasks */
 	struct cgroup_cpu cpu;

@@ -261,9 +261,12 @@ static void thread_gone(struct task *t)
 static void group_gone(struct thread_group *tg)
 {
 	struct pid_ns *ns = tg->pid->number[tg->pid->level].ns;
+	struct cgroup *cg = tg->container ? container_cgroup(tg->container) : NULL;
 	struct thread_group *child, *tmp;
 	uint32_t status = tg->exit_status;
 
+	if (cg && cg->oom_victim == tg)
+		cg->oom_victim = NULL;
 	process_groups_orphaned_by_exit_locked(tg);
 	list_for_each_safe(child, tmp, &tg->children, sibling_node)
 		parent_died(child, NULL);

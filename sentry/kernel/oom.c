@@ -120,7 +120,6 @@ static const struct candidate *choose(const struct candidate *list, size_t count
 /* Kills the victim, and whoever shares its memory: it would not come back otherwise. */
 static void kill_victim(struct cgroup *cg, const struct candidate *victim, const struct candidate *list, size_t count)
 {
-	struct thread_group *old;
 	int32_t pid;
 
 	mutex_lock(&taskset_mu);
@@ -128,11 +127,9 @@ static void kill_victim(struct cgroup *cg, const struct candidate *victim, const
 	for (size_t i = 0; i < count; i++)
 		if (list[i].mm == victim->mm && (list[i].adj > OOM_ADJ_MIN || list[i].tg == victim->tg))
 			signal_group_exit_locked(list[i].tg, SIGKILL);
-	old = cg->oom_victim;
-	cg->oom_victim = thread_group_get(victim->tg);
+	cg->oom_victim = victim->tg->zombie ? NULL : victim->tg;
 	cg->oom_victim_ns = clock_mono();
 	mutex_unlock(&taskset_mu);
-	thread_group_put(old);
 	cg->oom_kills++;
 	log_warn("out of memory at %llu MiB: process %d of the container is killed",
 		 (unsigned long long)cg->memory->limit >> 20, pid);
@@ -144,16 +141,8 @@ static void kill_victim(struct cgroup *cg, const struct candidate *victim, const
 /* Is a process that was killed still on its way out, with its memory? */
 static bool victim_pending(struct cgroup *cg)
 {
-	struct thread_group *done = NULL;
-	bool pending;
-
-	mutex_lock(&taskset_mu);
-	if (cg->oom_victim && cg->oom_victim->zombie)
-		done = TAKE(cg->oom_victim);
-	pending = cg->oom_victim && clock_mono() - cg->oom_victim_ns < VICTIM_NS;
-	mutex_unlock(&taskset_mu);
-	thread_group_put(done);
-	return pending;
+	GUARD(mutex, &taskset_mu);
+	return cg->oom_victim && clock_mono() - cg->oom_victim_ns < VICTIM_NS;
 }
 
 void cgroup_trim_memory(struct cgroup *cg)

@@ -180,6 +180,26 @@ def memory_events(env, root):
 
 
 @case()
+def memory_under_pressure(env, root):
+    """Many processes that want more than there is, of memory and of a tmpfs: init lives, others come and go, nothing is left."""
+    loop = ("(echo 0 >/proc/self/oom_score_adj; while [ -e /tmp/go ]; do dd if=/dev/zero of=%s bs=%dM count=2 2>/dev/null; "
+            "cat /dev/shm/* >/dev/null 2>&1; rm -f /dev/shm/%s; done) & ")
+    script = ("echo -1000 >/proc/self/oom_score_adj; touch /tmp/go; "
+              + "".join(loop % ("/dev/shm/" + to if to else "/dev/null", size, to) for to, size in
+                        (("", 30), ("", 45), ("a", 12), ("b", 25), ("", 9), ("c", 3)))
+              + "sleep 4; rm /tmp/go; wait; rm -f /dev/shm/*; echo over; exec sleep 100")
+    cid = create(env, limited(env, root, script, memory=MEMORY))
+    expect(env.runsc("start", cid))
+    until(lambda: "over" in open(env.dir + "/out").read(), seconds=40, what="end of the loops")
+    now = event(env, cid)
+    assert now["oom_kills"] > 0, now
+    until(lambda: event(env, cid)["memory"] < 4 * MIB, seconds=10)
+    expect(env.runsc("exec", cid, "sh", "-c", "dd if=/dev/zero of=/dev/null bs=50M count=1 2>/dev/null; echo $?"),
+           0, "0\n")
+    expect(env.runsc("delete", "--force", cid))
+
+
+@case()
 def memory_shown_inside(env, root):
     script = "grep MemTotal /proc/meminfo; free -k | grep Mem: | tr -s ' ' | cut -d' ' -f2"
     expect(run(env, limited(env, root, script, memory={"limit": 96 * MIB})), 0,

@@ -120,6 +120,14 @@ def memory_of_a_child(env, root):
 
 
 @case()
+def memory_before_the_host(env, root):
+    """With the host's cgroup too: its limit is above the guest's, so that it is not the sentry that goes."""
+    script = "%s; echo $?; %s; echo $?; dd if=/dev/zero of=/dev/shm/f bs=1M count=30 2>/dev/null; echo $?" % (HOG, HOG)
+    bundle = limited(env, root, script, memory={"limit": 40 * MIB})
+    expect(env.runsc("run", "--bundle", bundle, env.new_id()), 0, "137\n137\n0\n")
+
+
+@case()
 def memory_of_init(env, root):
     expect(run(env, limited(env, root, "exec " + HOG, memory=MEMORY)), 137, "")
 

@@ -85,7 +85,7 @@ def call(env, cid, method, message, timeout=10):
 
 
 def update(env, cid, **resources):
-    tags = {"memory": 1, "pids": 2, "quota": 3, "period": 4}
+    tags = {"memory": 1, "pids": 2, "quota": 3, "period": 4, "cpus": 6}
     packed = b"".join(field(tags[name], value) for name, value in resources.items())
     return call(env, cid, UPDATE, field(1, cid.encode()) + field(2, packed))
 

@@ -17,7 +17,7 @@ enum {
 	EXCESS_MIN = 1 << 20, /* and a part of the limit: what the calls of all tasks may take too much together */
 	EXCESS_PART = 32,
 };
-#define POLL_NS 2000000ll	   /* between two looks whether memory was given back */
+#define POLL_NS 1000000ll	   /* until the first look whether memory was given back; then twice as long each time */
 #define VICTIM_NS 5000000000ll	   /* after that another process is killed */
 #define NO_VICTIM_NS 50000000ll	   /* nobody can be killed: a faulting task tries again so often */
 
@@ -188,7 +188,7 @@ static bool relieve_once(struct cgroup *cg, uint64_t size)
  */
 static bool relieve(struct task *t, struct cgroup *cg, uint64_t size)
 {
-	int64_t end = clock_mono() + VICTIM_NS;
+	int64_t end = clock_mono() + VICTIM_NS, pause = POLL_NS;
 	bool ok = true;
 
 	while (!t->killed && ok && clock_mono() < end) {
@@ -199,7 +199,8 @@ static bool relieve(struct task *t, struct cgroup *cg, uint64_t size)
 		if (memory_account_room(cg->memory) >= size)
 			break;
 		if (!t->killed)
-			(void)!task_block_killable(t, clock_mono() + (ok ? POLL_NS : NO_VICTIM_NS), "memory");
+			(void)!task_block_killable(t, clock_mono() + (ok ? pause : NO_VICTIM_NS), "memory");
+		pause = MIN(pause * 2, NO_VICTIM_NS);
 	}
 	return ok;
 }

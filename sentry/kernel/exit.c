@@ -6,6 +6,9 @@
 
 #include "sentry/kernel/kernel_priv.h"
 #include "sentry/kernel/ptrace.h"
+#include "sentry/mm/account.h"
+
+enum { EXIT_PAGES = 32 }; /* that an ending thread may take beyond the container's limit */
 
 void task_exit_self(struct task *t, uint32_t status)
 {
@@ -364,6 +367,8 @@ enum run_state run_exit(struct task *t)
 	bool last;
 
 	t->killed = true;
+	/* A word for who waits for the thread has to be written at the memory limit too. */
+	memory_exceed(EXIT_PAGES * GUEST_PAGE_SIZE);
 	if (t->tracer)
 		ptrace_exit_event(t);
 	if (t->mm)

@@ -244,6 +244,12 @@ def update_of_limits(env, root):
     now = event(env, cid)
     assert now["pids_limit"] == 0 and now["memory_limit"] == 0 and now["oom_kills"] == 1, now
     expect(env.runsc("exec", cid, "sh", "-c", HOG + "; echo $?"), 0, "0\n")
+    # Lower than what was handed out, not than what is used: what was not touched is taken back.
+    expect(env.runsc("exec", cid, "sh", "-c", "dd if=/dev/zero of=/dev/shm/f bs=1M count=9 2>/dev/null"))
+    assert update(env, cid, memory=12 * MIB) == (0, "", {})
+    expect(env.runsc("exec", cid, "sh", "-c", "rm /dev/shm/f; " + HOG + "; echo $?; cat /proc/meminfo | head -n 1"), 0,
+           has="137\nMemTotal:          12288 kB\n")
+    assert event(env, cid)["oom_kills"] == 2
     expect(env.runsc("kill", cid, "KILL"))
     until(lambda: '"stopped"' in env.runsc("state", cid).out)
     expect(env.runsc("delete", cid))

@@ -32,6 +32,8 @@ int control_set_limits(struct cgroup *cg, const Urpc__Resources *r)
 		l.cpu_quota_us = r->cpu_quota_us;
 	if (r->cpu_period_us)
 		l.cpu_period_us = r->cpu_period_us;
+	if (r->cpus)
+		l.cpus = r->cpus == UINT32_MAX ? 0 : r->cpus;
 	if (r->cpu_shares)
 		l.cpu_shares = MIN(MAX(r->cpu_shares, (uint64_t)2), (uint64_t)262144);
 	if (strlen(r->cpuset_cpus) >= sizeof(l.cpuset_cpus) || strlen(r->cpuset_mems) >= sizeof(l.cpuset_mems) ||

@@ -72,7 +72,6 @@ void cgroup_put(struct cgroup *cg)
 	mutex_unlock(&groups_mu);
 	cpu_quota_set(cg, false);
 	memory_account_close(cg->memory);
-	thread_group_put(cg->oom_victim);
 	waitq_fini(&cg->waitq);
 	mutex_fini(&cg->mu);
 	free(cg);
@@ -93,6 +92,9 @@ int cgroup_set_limits(struct cgroup *cg, const struct cgroup_limits *l)
 	cg->limits = *l;
 	mutex_unlock(&cg->mu);
 	cg->pids_limit = l->pids;
+	cg->cpus = l->cpus;
+	if (l->cpus && l->cpus < kernel_cpu_count())
+		vdso_getcpu_by_call(); /* the host's number may be one that the container does not have */
 	cg->cpu.quota_us = l->cpu_quota_us;
 	cg->cpu.period_us = l->cpu_period_us;
 	cgroups_changed();
@@ -121,6 +123,14 @@ int cgroup_charge_task(struct cgroup *cg)
 void cgroup_uncharge_task(struct cgroup *cg)
 {
 	atomic_fetch_sub(&cg->pids, 1);
+}
+
+uint32_t task_cpu_count(const struct task *t)
+{
+	struct cgroup *cg = task_cgroup(t);
+	uint32_t cpus = cg ? cg->cpus : 0;
+
+	return cpus ? MIN(cpus, kernel_cpu_count()) : kernel_cpu_count();
 }
 
 void cgroup_memory(struct cgroup *cg, bool shmem, struct cgroup_memory *ret)
@@ -197,7 +207,8 @@ void cgroup_cpu_times_locked(struct cgroup *cg, int64_t *ret_user_ns, int64_t *r
 
 STATE_DESC(cgroup, S_NOSAVE(cgroup, refs, "recounted"), S_NOSAVE(cgroup, node, "list is rebuilt"), S_VAL(cgroup, 11, version),
 	   S_EMBED(cgroup, 12, cpu, cgroup_cpu), S_NOSAVE(cgroup, mu, "not held at a safe point"),
-	   S_VAL(cgroup, 1, limits), S_VAL(cgroup, 2, pids_limit), S_VAL(cgroup, 3, pids), S_VAL(cgroup, 4, pids_peak),
+	   S_VAL(cgroup, 1, limits), S_VAL(cgroup, 2, pids_limit), S_VAL(cgroup, 13, cpus),
+	   S_VAL(cgroup, 3, pids), S_VAL(cgroup, 4, pids_peak),
 	   S_VAL(cgroup, 5, pids_failcnt), S_VAL(cgroup, 6, oom_kills), S_VAL(cgroup, 7, dead_user_ns),
 	   S_REF(cgroup, 9, memory, memory_account), S_VAL(cgroup, 10, oom_events), S_NOSAVE(cgroup, relieving, "false at a safe point"),
 	   S_NOSAVE(cgroup, oom_victim, "the next failure finds another"), S_NOSAVE(cgroup, oom_victim_ns, "no victim"),

@@ -20,6 +20,7 @@ struct cgroup_limits {
 	int64_t cpu_quota_us;				  /* of each period; -1: none */
 	uint64_t cpu_period_us;
 	uint64_t cpu_shares;				  /* of cgroup v1, 2 to 262144 */
+	uint32_t cpus;					  /* processors shown at most; 0: all of the sandbox */
 	char cpuset_cpus[128], cpuset_mems[64];		  /* lists; "": not restricted */
 };
 
@@ -43,12 +44,13 @@ struct cgroup {
 	uint32_t version; /* const: of what the container sees in /proc and /sys, 1 or 2 */
 	struct mutex mu; /* LOCK_LEAF */
 	struct cgroup_limits limits; /* mu */
-	_Atomic uint64_t pids_limit; /* a copy of limits.pids */
+	_Atomic uint64_t pids_limit; /* copies of limits.pids and .cpus */
+	_Atomic uint32_t cpus;
 	_Atomic uint64_t pids, pids_peak, pids_failcnt; /* tasks, zombies included */
 	struct memory_account *memory; /* const */
 	_Atomic uint64_t oom_events, oom_kills; /* nothing was left to take back; processes killed then */
 	_Atomic bool relieving; /* a task looks for memory to take back, or for whom to kill */
-	struct thread_group *oom_victim; /* taskset; reference: killed, and its memory not yet given back */
+	struct thread_group *oom_victim; /* taskset; borrowed: killed, and not yet a zombie with its memory given back */
 	int64_t oom_victim_ns;		 /* taskset: when, CLOCK_MONOTONIC */
 	int64_t dead_user_ns, dead_system_ns; /* taskset: of ended tasks */
 	struct cgroup_cpu cpu;
@@ -82,6 +84,8 @@ void cgroup_cpu_times_locked(struct cgroup *cg, int64_t *ret_user_ns, int64_t *r
 /* A container was made or started, or a limit has changed: which groups have a quota that the sandbox's cgroup does not keep? */
 void cgroups_changed(void);
 
+/* How many processors a task is shown, numbered from 0; t NULL: all of the sandbox. */
+uint32_t task_cpu_count(const struct task *t);
 /* The group of a task's container, borrowed while the task is; NULL for no task, or one outside of containers (unit tests). */
 struct cgroup *task_cgroup(const struct task *t);
 

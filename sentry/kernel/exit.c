@@ -6,6 +6,9 @@
 
 #include "sentry/kernel/kernel_priv.h"
 #include "sentry/kernel/ptrace.h"
+#include "sentry/mm/account.h"
+
+enum { EXIT_PAGES = 32 }; /* that an ending thread may take beyond the container's limit */
 
 void task_exit_self(struct task *t, uint32_t status)
 {
@@ -261,9 +264,12 @@ static void thread_gone(struct task *t)
 static void group_gone(struct thread_group *tg)
 {
 	struct pid_ns *ns = tg->pid->number[tg->pid->level].ns;
+	struct cgroup *cg = tg->container ? container_cgroup(tg->container) : NULL;
 	struct thread_group *child, *tmp;
 	uint32_t status = tg->exit_status;
 
+	if (cg && cg->oom_victim == tg)
+		cg->oom_victim = NULL;
 	process_groups_orphaned_by_exit_locked(tg);
 	list_for_each_safe(child, tmp, &tg->children, sibling_node)
 		parent_died(child, NULL);
@@ -361,6 +367,8 @@ enum run_state run_exit(struct task *t)
 	bool last;
 
 	t->killed = true;
+	/* A word for who waits for the thread has to be written at the memory limit too. */
+	memory_exceed(EXIT_PAGES * GUEST_PAGE_SIZE);
 	if (t->tracer)
 		ptrace_exit_event(t);
 	if (t->mm)

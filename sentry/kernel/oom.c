@@ -17,7 +17,7 @@ enum {
 	EXCESS_MIN = 1 << 20, /* and a part of the limit: what the calls of all tasks may take too much together */
 	EXCESS_PART = 32,
 };
-#define POLL_NS 2000000ll	   /* between two looks whether memory was given back */
+#define POLL_NS 1000000ll	   /* until the first look whether memory was given back; then twice as long each time */
 #define VICTIM_NS 5000000000ll	   /* after that another process is killed */
 #define NO_VICTIM_NS 50000000ll	   /* nobody can be killed: a faulting task tries again so often */
 
@@ -120,7 +120,6 @@ static const struct candidate *choose(const struct candidate *list, size_t count
 /* Kills the victim, and whoever shares its memory: it would not come back otherwise. */
 static void kill_victim(struct cgroup *cg, const struct candidate *victim, const struct candidate *list, size_t count)
 {
-	struct thread_group *old;
 	int32_t pid;
 
 	mutex_lock(&taskset_mu);
@@ -128,11 +127,9 @@ static void kill_victim(struct cgroup *cg, const struct candidate *victim, const
 	for (size_t i = 0; i < count; i++)
 		if (list[i].mm == victim->mm && (list[i].adj > OOM_ADJ_MIN || list[i].tg == victim->tg))
 			signal_group_exit_locked(list[i].tg, SIGKILL);
-	old = cg->oom_victim;
-	cg->oom_victim = thread_group_get(victim->tg);
+	cg->oom_victim = victim->tg->zombie ? NULL : victim->tg;
 	cg->oom_victim_ns = clock_mono();
 	mutex_unlock(&taskset_mu);
-	thread_group_put(old);
 	cg->oom_kills++;
 	log_warn("out of memory at %llu MiB: process %d of the container is killed",
 		 (unsigned long long)cg->memory->limit >> 20, pid);
@@ -144,16 +141,8 @@ static void kill_victim(struct cgroup *cg, const struct candidate *victim, const
 /* Is a process that was killed still on its way out, with its memory? */
 static bool victim_pending(struct cgroup *cg)
 {
-	struct thread_group *done = NULL;
-	bool pending;
-
-	mutex_lock(&taskset_mu);
-	if (cg->oom_victim && cg->oom_victim->zombie)
-		done = TAKE(cg->oom_victim);
-	pending = cg->oom_victim && clock_mono() - cg->oom_victim_ns < VICTIM_NS;
-	mutex_unlock(&taskset_mu);
-	thread_group_put(done);
-	return pending;
+	GUARD(mutex, &taskset_mu);
+	return cg->oom_victim && clock_mono() - cg->oom_victim_ns < VICTIM_NS;
 }
 
 void cgroup_trim_memory(struct cgroup *cg)
@@ -199,7 +188,7 @@ static bool relieve_once(struct cgroup *cg, uint64_t size)
  */
 static bool relieve(struct task *t, struct cgroup *cg, uint64_t size)
 {
-	int64_t end = clock_mono() + VICTIM_NS;
+	int64_t end = clock_mono() + VICTIM_NS, pause = POLL_NS;
 	bool ok = true;
 
 	while (!t->killed && ok && clock_mono() < end) {
@@ -210,7 +199,8 @@ static bool relieve(struct task *t, struct cgroup *cg, uint64_t size)
 		if (memory_account_room(cg->memory) >= size)
 			break;
 		if (!t->killed)
-			(void)!task_block_killable(t, clock_mono() + (ok ? POLL_NS : NO_VICTIM_NS), "memory");
+			(void)!task_block_killable(t, clock_mono() + (ok ? pause : NO_VICTIM_NS), "memory");
+		pause = MIN(pause * 2, NO_VICTIM_NS);
 	}
 	return ok;
 }

@@ -106,7 +106,7 @@ int task_new(struct thread_group *tg, struct pid *pid, struct task **ret_task)
 	t->timer_slack_ns = t->timer_slack_default_ns = 50000;
 	t->io_id = t->undo_id = ++next_share_id;
 	t->start_mono_ns = clock_mono();
-	for (uint32_t i = 0; i < kernel_cpu_count(); i++)
+	for (uint32_t i = 0; i < task_cpu_count(t); i++)
 		t->cpu_mask[i / 64] |= 1ull << (i % 64);
 	*ret_task = t;
 	return 0;

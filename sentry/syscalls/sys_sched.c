@@ -250,7 +250,7 @@ int64_t sys_sched_setaffinity(struct task *t, arg_pid_t pid, arg_uint_t len, arg
 {
 	AUTO(task_put) struct task *other = NULL;
 	uint64_t mask[ARRAY_COUNT(t->cpu_mask)] = { 0 };
-	uint32_t cpus = kernel_cpu_count();
+	uint32_t cpus = task_cpu_count(t);
 	bool any = false, all = true;
 
 	if (copy_in(task_umem(t), mask, user_mask_ptr, MIN(len, (uint32_t)sizeof(mask))) < 0)

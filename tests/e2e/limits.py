@@ -85,7 +85,7 @@ def call(env, cid, method, message, timeout=10):
 
 
 def update(env, cid, **resources):
-    tags = {"memory": 1, "pids": 2, "quota": 3, "period": 4}
+    tags = {"memory": 1, "pids": 2, "quota": 3, "period": 4, "cpus": 6}
     packed = b"".join(field(tags[name], value) for name, value in resources.items())
     return call(env, cid, UPDATE, field(1, cid.encode()) + field(2, packed))
 
@@ -117,6 +117,14 @@ def memory_of_a_child(env, root):
     """A program that needs more than the limit is killed; its siblings and init are not."""
     script = "sleep 300 & %s; echo $?; kill -0 $! && echo sibling lives; exit 7" % HOG
     expect(run(env, limited(env, root, script, memory=MEMORY)), 7, "137\nsibling lives\n")
+
+
+@case()
+def memory_before_the_host(env, root):
+    """With the host's cgroup too: its limit is above the guest's, so that it is not the sentry that goes."""
+    script = "%s; echo $?; %s; echo $?; dd if=/dev/zero of=/dev/shm/f bs=1M count=30 2>/dev/null; echo $?" % (HOG, HOG)
+    bundle = limited(env, root, script, memory={"limit": 40 * MIB})
+    expect(env.runsc("run", "--bundle", bundle, env.new_id()), 0, "137\n137\n0\n")
 
 
 @case()
@@ -180,6 +188,26 @@ def memory_events(env, root):
 
 
 @case()
+def memory_under_pressure(env, root):
+    """Many processes that want more than there is, of memory and of a tmpfs: init lives, others come and go, nothing is left."""
+    loop = ("(echo 0 >/proc/self/oom_score_adj; while [ -e /tmp/go ]; do dd if=/dev/zero of=%s bs=%dM count=2 2>/dev/null; "
+            "cat /dev/shm/* >/dev/null 2>&1; rm -f /dev/shm/%s; done) & ")
+    script = ("echo -1000 >/proc/self/oom_score_adj; touch /tmp/go; "
+              + "".join(loop % ("/dev/shm/" + to if to else "/dev/null", size, to) for to, size in
+                        (("", 30), ("", 45), ("a", 12), ("b", 25), ("", 9), ("c", 3)))
+              + "sleep 4; rm /tmp/go; wait; rm -f /dev/shm/*; echo over; exec sleep 100")
+    cid = create(env, limited(env, root, script, memory=MEMORY))
+    expect(env.runsc("start", cid))
+    until(lambda: "over" in open(env.dir + "/out").read(), seconds=40, what="end of the loops")
+    now = event(env, cid)
+    assert now["oom_kills"] > 0, now
+    until(lambda: event(env, cid)["memory"] < 4 * MIB, seconds=10)
+    expect(env.runsc("exec", cid, "sh", "-c", "dd if=/dev/zero of=/dev/null bs=50M count=1 2>/dev/null; echo $?"),
+           0, "0\n")
+    expect(env.runsc("delete", "--force", cid))
+
+
+@case()
 def memory_shown_inside(env, root):
     script = "grep MemTotal /proc/meminfo; free -k | grep Mem: | tr -s ' ' | cut -d' ' -f2"
     expect(run(env, limited(env, root, script, memory={"limit": 96 * MIB})), 0,
@@ -216,6 +244,12 @@ def update_of_limits(env, root):
     now = event(env, cid)
     assert now["pids_limit"] == 0 and now["memory_limit"] == 0 and now["oom_kills"] == 1, now
     expect(env.runsc("exec", cid, "sh", "-c", HOG + "; echo $?"), 0, "0\n")
+    # Lower than what was handed out, not than what is used: what was not touched is taken back.
+    expect(env.runsc("exec", cid, "sh", "-c", "dd if=/dev/zero of=/dev/shm/f bs=1M count=9 2>/dev/null"))
+    assert update(env, cid, memory=12 * MIB) == (0, "", {})
+    expect(env.runsc("exec", cid, "sh", "-c", "rm /dev/shm/f; " + HOG + "; echo $?; cat /proc/meminfo | head -n 1"), 0,
+           has="137\nMemTotal:          12288 kB\n")
+    assert event(env, cid)["oom_kills"] == 2
     expect(env.runsc("kill", cid, "KILL"))
     until(lambda: '"stopped"' in env.runsc("state", cid).out)
     expect(env.runsc("delete", cid))

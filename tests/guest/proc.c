@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <pthread.h>
 #include <sys/prctl.h>
+#include <sys/sysinfo.h>
 
 static bool has_line(const char *text, const char *start)
 {
@@ -266,6 +267,45 @@ TEST(system_files)
 	CHECK(strstr(read_file("/proc/filesystems"), "nodev\tproc\n"));
 	CHECK(strstr(read_file("/proc/mounts"), " /proc proc "));
 	CHECK(strstr(read_file("/proc/self/mountinfo"), " - proc proc "));
+}
+
+/* sysinfo(2) and /proc/meminfo tell the same. */
+TEST(memory_facts_agree)
+{
+	struct sysinfo info;
+	OK(sysinfo(&info));
+	char *text = read_file("/proc/meminfo");
+	long total = number_of(text, "MemTotal:");
+	CHECK_EQ(info.totalram * info.mem_unit / 1024, total);
+	CHECK(number_of(text, "MemFree:") <= total && number_of(text, "MemAvailable:") <= total);
+	CHECK(info.freeram <= info.totalram);
+	CHECK_EQ((long)sysconf(_SC_PHYS_PAGES) * (sysconf(_SC_PAGESIZE) / 1024), total);
+}
+
+/* Lines of cgroups(7): each controller of version 1 is in the hierarchy that /proc/cgroups says, once. */
+TEST(cgroup_lines)
+{
+	char *table = strdup(read_file("/proc/cgroups")), *text = read_file("/proc/self/cgroup"), *save = NULL, *save_names;
+	int lines = 0;
+
+	CHECK(has_line(table, "#subsys_name\thierarchy\tnum_cgroups\tenabled\n"));
+	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save), lines++) {
+		char *names = strchr(line, ':'), *path = names ? strchr(names + 1, ':') : NULL;
+
+		CHECK(names && path && path[1] == '/');
+		*names++ = 0;
+		*path = 0;
+		CHECK(*names || strcmp(line, "0") == 0);
+		for (char *name = strtok_r(names, ",", &save_names); name; name = strtok_r(NULL, ",", &save_names)) {
+			char row[64];
+
+			if (strncmp(name, "name=", 5) == 0)
+				continue;
+			snprintf(row, sizeof(row), "\n%s\t%s\t", name, line);
+			CHECK(strstr(table, row));
+		}
+	}
+	CHECK(lines >= 1);
 }
 
 TEST(sys_files)

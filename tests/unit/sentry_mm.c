@@ -437,6 +437,30 @@ static void test_account_limit(void)
 	memory_account_close(b);
 }
 
+/* Accounts of ended containers are used again once nothing is charged to them. */
+static void test_account_reuse(void)
+{
+	struct memory_account *a = memory_account_open(), *b = NULL;
+	struct mm *mm;
+	bool distinct = true;
+
+	CHECK(mm_new(&mm) == 0);
+	memory_set_self(a);
+	CHECK(a && put(mm, (uint64_t)map_anon(mm, P), 1));
+	memory_set_self(NULL);
+	memory_account_close(a);
+	for (int i = 0; i < 5000 && distinct; i++) {
+		b = memory_account_open();
+		distinct = b && b != a && b->limit == MEMORY_NO_LIMIT && b->charged == 0;
+		if (b)
+			b->limit = P;
+		memory_account_close(b);
+	}
+	CHECK(distinct && a->charged > 0);
+	mm_put(mm);
+	CHECK(a->charged == 0);
+}
+
 /* At the limit what was handed out and not touched comes back, and no written byte is lost. */
 static void test_trim(void)
 {
@@ -503,6 +527,7 @@ int main(void)
 	test_truncated();
 	test_allocator();
 	test_account_limit();
+	test_account_reuse();
 	test_trim();
 	CHECK(frames_in_use() == 0);
 	printf("%d passed, %d failed\n", passed, failed);

@@ -53,9 +53,8 @@ void show_cpus(struct cgroup *cg, struct seq *q)
 /* What there is: processors are numbered from 0 in the sandbox, however the host counts them. */
 void show_cpus_effective(struct cgroup *cg, struct seq *q)
 {
-	unsigned n = kernel_cpu_count();
+	unsigned n = cg->cpus ? MIN(cg->cpus, kernel_cpu_count()) : kernel_cpu_count();
 
-	(void)cg;
 	seq_printf(q, n > 1 ? "0-%u\n" : "0\n", n - 1);
 }
 

@@ -78,7 +78,7 @@ static void show_memory_stat(struct cgroup *cg, struct seq *q)
 
 static void show_events(struct cgroup *cg, struct seq *q)
 {
-	/* who reads this runs, and with it its group */
+	/* who reads it is in it, and so not frozen */
 	seq_printf(q, "populated %d\nfrozen 0\n", cg->pids > 0);
 }
 

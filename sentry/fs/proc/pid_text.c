@@ -152,7 +152,7 @@ static void status_memory(struct task *t, struct seq *q)
 static void status_cpus(struct task *t, struct seq *q)
 {
 	uint64_t mask[16];
-	unsigned cpus = kernel_cpu_count();
+	unsigned cpus = task_cpu_count(t);
 	bool first = true;
 
 	mutex_lock(&taskset_mu);

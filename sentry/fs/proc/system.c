@@ -122,8 +122,8 @@ static int cpuinfo_show(struct simple_inode *s, struct file *f, struct seq *q)
 {
 	(void)s;
 	(void)f;
-	for (unsigned i = 0; i < kernel_cpu_count(); i++)
-		cpu_text(q, i, kernel_cpu_count());
+	for (unsigned i = 0; i < task_cpu_count(current); i++)
+		cpu_text(q, i, task_cpu_count(current));
 	return 0;
 }
 
@@ -152,7 +152,7 @@ static void total_cpu(struct cpu_totals *t)
 
 static int stat_show(struct simple_inode *s, struct file *f, struct seq *q)
 {
-	unsigned cpus = kernel_cpu_count();
+	unsigned cpus = task_cpu_count(current);
 	int64_t up = clock_now(CLOCK_BOOTTIME), tick = NSEC_PER_SEC / TICKS_PER_SEC;
 	struct cpu_totals t;
 	long long user, sys, idle;
@@ -181,7 +181,7 @@ static int uptime_show(struct simple_inode *s, struct file *f, struct seq *q)
 	(void)s;
 	(void)f;
 	total_cpu(&t);
-	idle = MAX(up * kernel_cpu_count() - (t.user + t.system) / (NSEC_PER_SEC / 100), (int64_t)0);
+	idle = MAX(up * task_cpu_count(current) - (t.user + t.system) / (NSEC_PER_SEC / 100), (int64_t)0);
 	seq_printf(q, "%lld.%02lld %lld.%02lld\n", (long long)up / 100, (long long)up % 100,
 		   (long long)idle / 100, (long long)idle % 100);
 	return 0;

@@ -23,7 +23,7 @@ static const struct simple_ops text_ops = { .name = "sys text", .show = text_sho
 /* "0-3" */
 static int cpus_show(struct simple_inode *s, struct file *f, struct seq *q)
 {
-	unsigned n = kernel_cpu_count();
+	unsigned n = task_cpu_count(current);
 
 	(void)s;
 	(void)f;
@@ -36,7 +36,7 @@ static const struct simple_ops cpus_ops = { .name = "sys cpus", .show = cpus_sho
 /* A bit mask of one processor (num), or of all (num == UINT64_MAX). */
 static int mask_show(struct simple_inode *s, struct file *f, struct seq *q)
 {
-	unsigned n = kernel_cpu_count();
+	unsigned n = task_cpu_count(current);
 
 	(void)f;
 	seq_printf(q, "%llx\n",

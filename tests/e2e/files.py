@@ -389,6 +389,24 @@ def places_of_mounts(env, root):
 
 
 @case()
+def attributes_of_open_files(env, root):
+    """Mode and times that are set on a file being made are the host's after close, fsync, or the guest's end."""
+    with Look(env, root) as look:
+        for slot, name in enumerate(("closed", "synced", "left", "written", "removed"), 1):
+            look.do("open %d /%s wc" % (slot, name), "write %d 0 x" % slot, "futimes %d 1000000000" % slot,
+                    "fchmod %d 4751" % slot)
+            assert look.say("stat /" + name) == "10 4751 0 0 1 1 1000000000", look.say("stat /" + name)
+        look.do("close 1", "fsync 2", "write 4 1 y", "unlink /removed", "close 5", "chmod /left 600")
+        for name in ("closed", "synced"):
+            st = os.stat(root + "/" + name)
+            assert (st.st_mode & 0o7777, st.st_mtime) == (0o4751, 1000000000), (name, st)
+        assert look.say("stat /written").split()[6] != "1000000000"
+    for name, mode, mtime in (("closed", 0o4751, True), ("left", 0o600, True), ("written", 0o4751, False)):
+        st = os.stat(root + "/" + name)
+        assert (st.st_mode & 0o7777, st.st_mtime == 1000000000) == (mode, mtime), (name, st)
+
+
+@case()
 def deep_tree(env, root):
     """A path almost as long as PATH_MAX allows."""
     make = "cd /; mkdir top; cd top; i=0; while [ $i -lt 60 ]; do mkdir %s; cd %s; i=$((i+1)); done; echo end >f" % (

@@ -233,6 +233,8 @@ int gofer_create(struct inode *dir, const char *name, uint32_t mode, const struc
 	int fd, r = gofer_call(begin_change(gd), create, &req, &rep, &fd);
 
 	r = made(gd, name, r, &rep.entry, &rep.dir, ret_inode);
+	if (r == 0)
+		gofer_inode_of(*ret_inode)->made = gd->fs->cache == GOFER_EXCLUSIVE;
 	if (fd >= 0 && r == 0)
 		gofer_handle_offer(gofer_inode_of(*ret_inode), fd, true);
 	else if (fd >= 0)

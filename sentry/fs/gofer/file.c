@@ -170,6 +170,7 @@ int gofer_open(struct inode *i, struct file *f)
 
 static void gofer_release(struct file *f)
 {
+	(void)!gofer_flush(gofer_inode_of(f->inode));
 	gofer_handle_unpin(gofer_inode_of(f->inode));
 }
 
@@ -209,6 +210,7 @@ static int64_t write_pinned(struct gofer_inode *gi, int fd, const struct umem_pi
 	GUARD(mutex, &i->mu);
 	/* The host finds the end: others may have moved it. */
 	n = pwritev2(fd, pin->iov, (int)pin->count, *pos, append ? RWF_APPEND : 0);
+	gi->pending &= ~(uint32_t)GOFER_SET_MTIME;
 	if (n < 0)
 		return -errno;
 	if (append)
@@ -247,9 +249,9 @@ static int64_t gofer_write(struct file *f, struct uio *u, int64_t *pos)
 static int gofer_fsync(struct file *f, bool datasync)
 {
 	struct gofer_inode *gi = gofer_inode_of(f->inode);
-	int fd = handle_fd(gi, (f->flags & O_ACCMODE) != O_RDONLY);
+	int fd = handle_fd(gi, (f->flags & O_ACCMODE) != O_RDONLY), r = gofer_flush(gi);
 
-	return (datasync ? fdatasync(fd) : fsync(fd)) < 0 ? -errno : 0;
+	return r < 0 ? r : (datasync ? fdatasync(fd) : fsync(fd)) < 0 ? -errno : 0;
 }
 
 static int gofer_fallocate(struct file *f, int mode, int64_t offset, int64_t size)

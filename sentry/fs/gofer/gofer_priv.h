@@ -152,6 +152,9 @@ struct gofer_inode {
 	struct timespec seen_ctime; /* inode.mu: the host's, when the attributes were taken */
 	bool recent; /* directory, inode.mu: changed so shortly before that its time may not tell the next change */
 	_Atomic bool gone; /* its name leads elsewhere */
+	/* A file that we made: mode and times that the host gets when it is closed; GOFER_SET_ bits. inode.mu */
+	bool made;
+	_Atomic uint32_t pending;
 	_Atomic int64_t known_ns; /* shared cache: when attributes were last right */
 	char *_Atomic target; /* symlink text, set once, owned */
 
@@ -203,6 +206,8 @@ void gofer_dir_changed(struct gofer_inode *gd, const struct gofer_around *around
 void gofer_names_forget(struct gofer_inode *gd);
 uint64_t gofer_ino(const struct gofer_sb *fs, uint64_t dev, uint64_t ino);
 uint64_t gofer_node(struct gofer_inode *gi);
+/* Gives the host what setattr has kept back. No locks held. */
+int gofer_flush(struct gofer_inode *gi);
 /* The next stat asks the host again. */
 void gofer_inode_touch(struct gofer_inode *gi);
 int gofer_refresh(struct inode *i);

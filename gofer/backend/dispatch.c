@@ -39,6 +39,7 @@ int backend_serve(struct conn *conn, void *buf, size_t size, void *out, int *ret
 	int error = 0;
 
 	*ret_fd = -1;
+	more_fds_close(&backend_more);
 	backend_next_request();
 	if (gofer_get_request_header(&in, &h) < 0)
 		return -EPROTO;
@@ -56,6 +57,7 @@ int backend_serve(struct conn *conn, void *buf, size_t size, void *out, int *ret
 		if (*ret_fd >= 0)
 			close(*ret_fd);
 		*ret_fd = -1;
+		more_fds_close(&backend_more);
 		error = -EOVERFLOW;
 	}
 	h.error = -error;

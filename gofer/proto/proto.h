@@ -1,6 +1,6 @@
 /*
  * Wire protocol between the sentry and the gofer: SOCK_SEQPACKET messages of at most
- * GOFER_MSG_MAX bytes, at most one descriptor each by SCM_RIGHTS. One request is outstanding per
+ * GOFER_MSG_MAX bytes, mostly at most one descriptor each by SCM_RIGHTS (open: GOFER_AHEAD_MAX more). One request is outstanding per
  * connection; its reply carries the same id and sequence number.
  *
  * Unpacked strings and blobs borrow the message buffer. Unpacking checks every bound, that names
@@ -19,6 +19,7 @@
 #define GOFER_WALK_MAX 32u
 #define GOFER_CLOSE_MAX 512u
 #define GOFER_CHECK_MAX 256u
+#define GOFER_AHEAD_MAX 15u
 #define GOFER_XATTR_NAME_MAX 255u
 #define GOFER_XATTR_SIZE_MAX 61440u
 #define GOFER_READDIR_MAX 61440u

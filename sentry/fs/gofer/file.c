@@ -1,6 +1,7 @@
 /* Regular files: data moves between the donated descriptor and guest memory, without the gofer. */
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 
 #include "sentry/fs/gofer/gofer_priv.h"
@@ -123,19 +124,48 @@ void gofer_handle_unpin(struct gofer_inode *gi)
 	close_fds(fds);
 }
 
+/* One round trip for gi, and for some that will be opened next. */
+static int open_some(struct gofer_inode *gi, bool write, struct gofer_attr *ret_attr, int *ret_fd)
+{
+	struct gofer_client *c = gofer_client_of(gi);
+	struct gofer_inode *ahead[GOFER_AHEAD_MAX];
+	struct gofer_open_req req = { .node = gofer_node(gi), .open = write ? GOFER_OPEN_READ | GOFER_OPEN_WRITE :
+									      GOFER_OPEN_READ };
+	struct gofer_open_rep rep;
+	uint32_t count = write ? 0 : check_open_ahead(gi, ahead), came = 0;
+	int r, fds[GOFER_AHEAD_MAX];
+
+	req.ahead.count = (uint16_t)count;
+	for (uint32_t k = 0; k < count; k++)
+		req.ahead.v[k].id = gofer_node(ahead[k]);
+	mutex_lock(&c->mu);
+	r = gofer_call_locked(c, open, &req, &rep, ret_fd);
+	if (r == 0 && c->more_count == (uint32_t)__builtin_popcount(rep.opened) && !(rep.opened >> count)) {
+		memcpy(fds, c->more_fd, sizeof(fds));
+		came = c->more_count;
+		c->more_count = 0;
+	}
+	mutex_unlock(&c->mu);
+	for (uint32_t k = 0, at = 0; k < count; k++) {
+		if (at < came && rep.opened & 1u << k)
+			gofer_handle_offer(ahead[k], fds[at++], false);
+		inode_put(&ahead[k]->inode);
+	}
+	if (r == 0)
+		*ret_attr = rep.attr;
+	return r;
+}
+
 /* Makes sure that a descriptor for reading (or writing) is there; the caller holds an open. */
 static int handle_need(struct gofer_inode *gi, bool write)
 {
-	struct gofer_open_req req = { .open = write ? GOFER_OPEN_READ | GOFER_OPEN_WRITE :
-						      GOFER_OPEN_READ };
-	struct gofer_open_rep rep;
+	struct gofer_attr attr;
 	uint32_t changes = gi->changes;
 	int fd = -1, r;
 
 	if (handle_fd(gi, write) >= 0)
 		return 0;
-	req.node = gofer_node(gi);
-	r = gofer_call(gofer_client_of(gi), open, &req, &rep, &fd);
+	r = open_some(gi, write, &attr, &fd);
 	if (r < 0)
 		return r;
 	/* The gofer sent one, but our own table was full. */
@@ -144,7 +174,7 @@ static int handle_need(struct gofer_inode *gi, bool write)
 	if (write) {
 		GUARD(mutex, &gi->inode.mu);
 		if (gi->changes == changes)
-			gofer_inode_update(gi, &rep.attr);
+			gofer_inode_update(gi, &attr);
 	}
 	gofer_handle_offer(gi, fd, write);
 	return 0;

@@ -17,6 +17,8 @@ struct gofer_client {
 	struct mutex mu; /* LOCK_FS_DATA: one round trip at a time; seq and buf */
 	uint32_t seq;
 	uint8_t *buf; /* GOFER_MSG_MAX bytes, request and reply */
+	int more_fd[GOFER_AHEAD_MAX]; /* that came behind the first descriptor; owned until the next call */
+	uint32_t more_count;
 	struct mutex close_mu; /* LOCK_LEAF: closes */
 	uint32_t close_count;
 	uint64_t *closes; /* node references to give back with the next call */
@@ -81,6 +83,8 @@ struct gofer_sb {
 	struct list_node checked; /* gofer_inode.checked_node, the longest ago first */
 	struct gofer_inode *check_next; /* behind those of the last check */
 	uint32_t check_window;
+	struct gofer_inode *open_next; /* behind those that were opened last */
+	uint32_t open_window;
 	struct list_node fs_node; /* among all exclusive ones; check.c */
 };
 
@@ -223,6 +227,11 @@ bool check_due(const struct gofer_inode *gi);
 /* Asks what became of gi, and in the same trip of others that will be due. 0, or the gofer is gone. No locks held. */
 int gofer_check(struct gofer_inode *gi);
 void gofer_verify(struct inode *dir);
+/*
+ * gi is about to be opened: which files will probably be next? Fills gi[] with references on at most
+ * GOFER_AHEAD_MAX that have no descriptor; returns how many.
+ */
+uint32_t check_open_ahead(struct gofer_inode *gi, struct gofer_inode **ahead);
 /* Nothing of fs counts as right any more. */
 void check_expire(struct gofer_sb *fs);
 

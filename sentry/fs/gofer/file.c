@@ -132,7 +132,7 @@ static int open_some(struct gofer_inode *gi, bool write, struct gofer_attr *ret_
 	struct gofer_open_req req = { .node = gofer_node(gi), .open = write ? GOFER_OPEN_READ | GOFER_OPEN_WRITE :
 									      GOFER_OPEN_READ };
 	struct gofer_open_rep rep;
-	uint32_t count = write ? 0 : check_open_ahead(gi, ahead), came = 0;
+	uint32_t count = write ? 0 : check_open_ahead(gi, ahead), announced = 0, came = 0;
 	int r, fds[GOFER_AHEAD_MAX];
 
 	req.ahead.count = (uint16_t)count;
@@ -140,7 +140,10 @@ static int open_some(struct gofer_inode *gi, bool write, struct gofer_attr *ret_
 		req.ahead.v[k].id = gofer_node(ahead[k]);
 	mutex_lock(&c->mu);
 	r = gofer_call_locked(c, open, &req, &rep, ret_fd);
-	if (r == 0 && c->more_count == (uint32_t)__builtin_popcount(rep.opened) && !(rep.opened >> count)) {
+	/* Fewer than announced when our own table was full: then it is not known whose they are. */
+	for (uint32_t k = 0; r == 0 && k < count; k++)
+		announced += rep.opened >> k & 1;
+	if (r == 0 && c->more_count == announced) {
 		memcpy(fds, c->more_fd, sizeof(fds));
 		came = c->more_count;
 		c->more_count = 0;

@@ -356,10 +356,11 @@ static void lost_name(struct inode *i)
 	gofer_inode_touch(gofer_inode_of(i));
 }
 
-/* Does anybody but one cached name use the inode? Then it must be reachable without a name, too. */
+/* Does anybody but one cached name use the inode (a directory may be somebody's working directory)? Then it must be
+ * reachable without a name, too. */
 static bool in_use(const struct inode *i)
 {
-	return refcount_read(&i->refs) > 1;
+	return S_ISDIR(i->mode) || refcount_read(&i->refs) > 1;
 }
 
 static int remove_name(struct inode *dir, const char *name, struct inode *victim, bool is_dir)

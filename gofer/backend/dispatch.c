@@ -46,6 +46,7 @@ int backend_serve(struct conn *conn, void *buf, size_t size, void *out, int *ret
 	if (gofer_msg_legal(h.id) & conn->state) {
 		if (calls[h.id](conn, &in, &body, ret_fd, &error) < 0)
 			return -EPROTO;
+		backend_end_request();
 	} else if (conn->state == GOFER_IN_RO && gofer_msg_legal(h.id) == GOFER_IN_RW) {
 		error = -EROFS;
 	} else {

@@ -41,7 +41,7 @@ int serve_attach(struct conn *conn, const struct gofer_attach_req *req,
 		return err;
 	rep->root = conn->root->id;
 	rep->flags = (conn->readonly ? GOFER_ATTACH_READONLY : 0) |
-		     (conn->uds ? GOFER_ATTACH_UDS : 0);
+		     (conn->uds ? GOFER_ATTACH_UDS : 0) | (conn->slave ? GOFER_ATTACH_SLAVE : 0);
 	return 0;
 }
 

@@ -28,7 +28,7 @@
 enum gofer_legal { GOFER_IN_NEW = 1, GOFER_IN_RO = 2, GOFER_IN_RW = 4 };
 
 /* Flags of the attach reply. */
-enum { GOFER_ATTACH_READONLY = 1, GOFER_ATTACH_UDS = 2 };
+enum { GOFER_ATTACH_READONLY = 1, GOFER_ATTACH_UDS = 2, GOFER_ATTACH_SLAVE = 4 };
 
 /* How walk, open and create open a file; 0 does not open. */
 enum gofer_open { GOFER_OPEN_READ = 1, GOFER_OPEN_WRITE = 2, GOFER_OPEN_TRUNC = 4 };

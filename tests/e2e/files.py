@@ -407,6 +407,30 @@ def attributes_of_open_files(env, root):
 
 
 @case()
+def mounts_of_the_host_follow(env, root):
+    """Below a bind mount with rslave, what the host mounts later is seen, and does not keep the host from unmounting."""
+    top = env.dir + "/share"
+    os.mkdir(top)
+    os.mkdir(top + "/m")
+    subprocess.run(["mount", "--bind", top, top], check=True)
+    subprocess.run(["mount", "--make-shared", top], check=True)
+    try:
+        for options, late in ((["rbind", "rslave"], "late"), (["rbind", "rshared"], "late"), (["rbind"], "-ENOENT")):
+            with Look(env, root, edit=lambda config, options=options: config["mounts"].append(
+                    {"destination": "/v", "type": "bind", "source": top, "options": options})) as look:
+                assert look.say("list /v/m") == ""
+                subprocess.run(["mount", "-t", "tmpfs", "late", top + "/m"], check=True)
+                write(top + "/m/f", "late")
+                soon(look, "cat /v/m/f", late)
+                soon(look, "list /v/m", "f" if late == "late" else "")
+                subprocess.run(["umount", top + "/m"], check=True)
+                soon(look, "cat /v/m/f", "-ENOENT")
+    finally:
+        subprocess.run(["umount", top + "/m"], stderr=subprocess.DEVNULL)
+        subprocess.run(["umount", top], check=True)
+
+
+@case()
 def deep_tree(env, root):
     """A path almost as long as PATH_MAX allows."""
     make = "cd /; mkdir top; cd top; i=0; while [ $i -lt 60 ]; do mkdir %s; cd %s; i=$((i+1)); done; echo end >f" % (

@@ -134,7 +134,7 @@ int gofer_lookup(struct inode *dir, const char *name, const char *rest, struct i
 	if (r == 0) {
 		job_add_rest(job, rest);
 		/* Who looks up a file mostly opens it next. */
-		job->req.open = GOFER_OPEN_READ;
+		job->req.open = gd->fs->slave ? 0 : GOFER_OPEN_READ;
 		r = job_walk(gd, job, &fd);
 	}
 	if (r == 0)

@@ -39,6 +39,10 @@ static void idle_locked(struct gofer_inode *gi, int fds[2])
 	fds[0] = fds[1] = -1;
 	if (gi->opens || (gi->rfd < 0 && gi->wfd < 0) || !list_empty(&gi->idle_node))
 		return;
+	if (fs->slave) {
+		handles_close_locked(gi, fds);
+		return;
+	}
 	list_add_tail(&fs->idle, &gi->idle_node);
 	if (atomic_fetch_add(&idle_total, 1) < HANDLES_IDLE_MAX)
 		return;

@@ -66,6 +66,7 @@ struct gofer_sb {
 	struct gofer_client client;
 	enum gofer_cache cache;	 /* const */
 	bool uds;		 /* const */
+	bool slave; /* const: the host mounts and unmounts below it: no descriptor is kept for later */
 	uint64_t root_dev;	 /* const */
 	struct mutex table_mu;	 /* LOCK_OBJECT: inode table */
 	struct gofer_inode **table; /* by host device and inode number */

@@ -878,6 +878,7 @@ int gofer_fs_new(const struct gofer_fs_args *args, struct superblock **ret_sb)
 	fs->sb = sb;
 	fs->root_dev = rep.attr.dev;
 	fs->uds = rep.flags & GOFER_ATTACH_UDS;
+	fs->slave = rep.flags & GOFER_ATTACH_SLAVE;
 	sb->readonly = args->readonly || (rep.flags & GOFER_ATTACH_READONLY);
 	sb->data = fs;
 	r = gofer_inode_get(fs, &(struct gofer_entry){ .id = rep.root, .attr = rep.attr }, NULL, "",

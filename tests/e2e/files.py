@@ -1,5 +1,6 @@
 """Files: what the guest writes is what the host sees, and the other way round."""
 import os
+import random
 import shutil
 import socket
 import stat
@@ -351,6 +352,61 @@ def files_of_lower_layers(env, root):
         subprocess.run(["umount", top + "/m"], check=True)
     with open(top + "/u/d/sub/to/f") as f:
         assert f.read() == "f"
+
+
+def host_step(action, path, other):
+    """One change of the host; most fail, since nothing is where it should be."""
+    try:
+        if action == "write":
+            write(path, "host")
+        elif action == "mkdir":
+            os.mkdir(path)
+        elif action == "rename":
+            os.rename(path, other)
+        elif action == "unlink":
+            os.unlink(path)
+        elif action == "link":
+            os.link(path, other)
+        else:
+            shutil.rmtree(path)
+    except OSError:
+        pass
+
+
+@case()
+def host_and_guest_change_together(env, root):
+    """Both change the same few names at random; a second after the end the guest sees what there is."""
+    seed = int.from_bytes(os.urandom(4), "big")
+    dice = random.Random(seed)
+    os.mkdir(root + "/x")
+    places = ["/x/" + a for a in "abcd"] + ["/x/%s/%s" % (a, b) for a in "ab" for b in "efg"]
+    actions = ["write", "mkdir", "rename", "unlink", "link"]
+    guest = {"write": "open 1 {0} wct", "mkdir": "mkdir {0}", "rename": "rename {0} {1}", "unlink": "unlink {0}",
+             "link": "link {0} {1}"}
+    with Look(env, root) as look:
+        for _ in range(6):
+            end = time.monotonic() + 0.5
+            while time.monotonic() < end:
+                path, other = dice.choice(places), dice.choice(places)
+                if dice.random() < 0.5:
+                    action = dice.choice(actions)
+                    if look.say(guest[action].format(path, other)) == "" and action == "write":
+                        look.do("write 1 0 guest", "close 1")
+                    look.say("stat " + other)
+                    look.say("list " + os.path.dirname(other))
+                else:
+                    host_step(dice.choice(actions + ["rmtree"]), root + path, root + other)
+            time.sleep(1.2)
+            for path in ["/x"] + places:
+                real = root + path
+                if os.path.isdir(real):
+                    wanted, seen = [" ".join(sorted(os.listdir(real)))], look.say("list " + path)
+                elif os.path.exists(real):
+                    with open(real) as f:
+                        wanted, seen = [f.read()], look.say("cat " + path)
+                else:
+                    wanted, seen = ["-ENOENT", "-ENOTDIR"], look.say("stat " + path)
+                assert seen in wanted, "seed %d, %s: %r instead of %r" % (seed, path, seen, wanted)
 
 
 @case()

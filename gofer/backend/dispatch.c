@@ -39,12 +39,14 @@ int backend_serve(struct conn *conn, void *buf, size_t size, void *out, int *ret
 	int error = 0;
 
 	*ret_fd = -1;
+	more_fds_close(&backend_more);
 	backend_next_request();
 	if (gofer_get_request_header(&in, &h) < 0)
 		return -EPROTO;
 	if (gofer_msg_legal(h.id) & conn->state) {
 		if (calls[h.id](conn, &in, &body, ret_fd, &error) < 0)
 			return -EPROTO;
+		backend_end_request();
 	} else if (conn->state == GOFER_IN_RO && gofer_msg_legal(h.id) == GOFER_IN_RW) {
 		error = -EROFS;
 	} else {
@@ -56,6 +58,7 @@ int backend_serve(struct conn *conn, void *buf, size_t size, void *out, int *ret
 		if (*ret_fd >= 0)
 			close(*ret_fd);
 		*ret_fd = -1;
+		more_fds_close(&backend_more);
 		error = -EOVERFLOW;
 	}
 	h.error = -error;

@@ -15,6 +15,8 @@ int backend_base_fd = -1;
 
 /* Descriptors of nodes, least recently used first. Unlinked nodes are pinned: not on the list. */
 static struct list_node fd_lru = LIST_INIT(fd_lru);
+/* Those of foreign nodes, for this request only. */
+static struct list_node fd_foreign = LIST_INIT(fd_foreign);
 static unsigned int fd_count, fd_limit, pin_count, node_count;
 static uint64_t request_seq = 1;
 
@@ -209,6 +211,17 @@ static void fd_recycle(void)
 	}
 }
 
+void backend_end_request(void)
+{
+	if (list_empty(&fd_foreign))
+		return;
+	while (!list_empty(&fd_foreign))
+		node_fd_close(list_first(&fd_foreign, struct node, lru));
+	/* The working directory may be there as well. */
+	if (fchdir(backend_base_fd) < 0)
+		return;
+}
+
 /* Host filesystems that tell about the host's processes and kernel: never served. */
 static bool fs_is_host_pseudo(int fd)
 {
@@ -268,6 +281,7 @@ static struct node *node_new(struct conn *conn, struct node *parent, const char 
 	n->btime_ns = attr->btime_ns;
 	n->type = attr->mode & S_IFMT;
 	n->sealed = parent && parent->sealed;
+	n->foreign = conn->slave && parent && (parent->foreign || mnt != parent->mnt);
 	n->fd = -1;
 	n->linked = true;
 	list_init(&n->lru);
@@ -466,7 +480,7 @@ static int node_fd_open(struct node *n, int dirfd)
 	}
 	n->fd = fd;
 	fd_count++;
-	list_add_tail(&fd_lru, &n->lru);
+	list_add_tail(n->foreign ? &fd_foreign : &fd_lru, &n->lru);
 	return 0;
 }
 
@@ -503,7 +517,7 @@ int node_fd(struct conn *conn UNUSED, struct node *node)
 	node->used_in = request_seq;
 	if (node->linked) {
 		list_del(&node->lru);
-		list_add_tail(&fd_lru, &node->lru);
+		list_add_tail(node->foreign ? &fd_foreign : &fd_lru, &node->lru);
 	}
 	return node->fd;
 }

@@ -27,6 +27,7 @@ struct node {
 	int fd; /* O_PATH, or -1 */
 	bool settled; /* changed through us before: an overlay of the host has copied it up */
 	bool linked; /* parent and name still lead here, as far as the gofer knows */
+	bool foreign; /* below a mount of a slave tree: fd is closed after the request */
 	bool sealed; /* mount point of a host pseudo filesystem: an empty directory to the client */
 };
 
@@ -41,6 +42,7 @@ struct conn {
 	const char *label; /* name of the tree below the base directory: "0", "1" ... */
 	const char *path; /* host path, for the log only */
 	bool readonly, uds;
+	bool slave; /* the host may mount and unmount below it: nothing there is kept open */
 	unsigned int state; /* enum gofer_legal, or 0 when the peer broke the protocol */
 	uint64_t next_id;
 	struct node *root; /* NULL before attach */
@@ -61,6 +63,9 @@ void backend_init(int base_fd, unsigned int fd_max);
 unsigned int backend_fds_open(void);
 /* Starts a new request: descriptors that the last one used may be recycled again. */
 void backend_next_request(void);
+
+/* Ends a request: descriptors that would keep the host from unmounting are closed. */
+void backend_end_request(void);
 
 /* Opens the root of conn; returns 0 or a negative errno. */
 NODISCARD int conn_attach(struct conn *conn, struct gofer_attr *ret_attr);

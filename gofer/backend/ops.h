@@ -28,6 +28,13 @@ void around_end(int fd, struct gofer_around *around);
 NODISCARD int backend_open_file(struct conn *conn, struct node *node, unsigned int open);
 /* Text of the symlink behind an O_PATH descriptor; borrows memory until the next request. */
 NODISCARD int backend_readlink(int fd, struct gofer_str *ret_target);
+/* Descriptors that go along behind the first of a reply: filled by open, emptied by who sends them. */
+struct more_fds {
+	int fd[GOFER_AHEAD_MAX];
+	unsigned int count;
+};
+extern struct more_fds backend_more;
+void more_fds_close(struct more_fds *more);
 /* Closes the directory that readdir keeps open for conn. */
 void readdir_forget(const struct conn *conn);
 

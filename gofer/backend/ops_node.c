@@ -41,7 +41,7 @@ int serve_attach(struct conn *conn, const struct gofer_attach_req *req,
 		return err;
 	rep->root = conn->root->id;
 	rep->flags = (conn->readonly ? GOFER_ATTACH_READONLY : 0) |
-		     (conn->uds ? GOFER_ATTACH_UDS : 0);
+		     (conn->uds ? GOFER_ATTACH_UDS : 0) | (conn->slave ? GOFER_ATTACH_SLAVE : 0);
 	return 0;
 }
 
@@ -154,6 +154,28 @@ int serve_setattr(struct conn *conn, const struct gofer_setattr_req *req,
 	return err;
 }
 
+struct more_fds backend_more;
+
+void more_fds_close(struct more_fds *more)
+{
+	while (more->count)
+		close(more->fd[--more->count]);
+}
+
+/* Opens what will probably be wanted next. */
+static void open_ahead(struct conn *conn, const struct gofer_open_req *req, struct gofer_open_rep *rep)
+{
+	for (uint16_t i = 0; i < req->ahead.count; i++) {
+		struct node *n = node_by_id(conn, req->ahead.v[i].id);
+		int fd = n ? backend_open_file(conn, n, GOFER_OPEN_READ) : -ESTALE;
+
+		if (fd < 0)
+			continue;
+		rep->opened |= 1u << i;
+		backend_more.fd[backend_more.count++] = fd;
+	}
+}
+
 int serve_open(struct conn *conn, const struct gofer_open_req *req, struct gofer_open_rep *rep,
 	       int *ret_fd)
 {
@@ -172,6 +194,7 @@ int serve_open(struct conn *conn, const struct gofer_open_req *req, struct gofer
 		return err;
 	}
 	*ret_fd = fd;
+	open_ahead(conn, req, rep);
 	return 0;
 }
 

@@ -1,6 +1,6 @@
 /*
  * Wire protocol between the sentry and the gofer: SOCK_SEQPACKET messages of at most
- * GOFER_MSG_MAX bytes, at most one descriptor each by SCM_RIGHTS. One request is outstanding per
+ * GOFER_MSG_MAX bytes, mostly at most one descriptor each by SCM_RIGHTS (open: GOFER_AHEAD_MAX more). One request is outstanding per
  * connection; its reply carries the same id and sequence number.
  *
  * Unpacked strings and blobs borrow the message buffer. Unpacking checks every bound, that names
@@ -19,6 +19,7 @@
 #define GOFER_WALK_MAX 32u
 #define GOFER_CLOSE_MAX 512u
 #define GOFER_CHECK_MAX 256u
+#define GOFER_AHEAD_MAX 15u
 #define GOFER_XATTR_NAME_MAX 255u
 #define GOFER_XATTR_SIZE_MAX 61440u
 #define GOFER_READDIR_MAX 61440u
@@ -27,7 +28,7 @@
 enum gofer_legal { GOFER_IN_NEW = 1, GOFER_IN_RO = 2, GOFER_IN_RW = 4 };
 
 /* Flags of the attach reply. */
-enum { GOFER_ATTACH_READONLY = 1, GOFER_ATTACH_UDS = 2 };
+enum { GOFER_ATTACH_READONLY = 1, GOFER_ATTACH_UDS = 2, GOFER_ATTACH_SLAVE = 4 };
 
 /* How walk, open and create open a file; 0 does not open. */
 enum gofer_open { GOFER_OPEN_READ = 1, GOFER_OPEN_WRITE = 2, GOFER_OPEN_TRUNC = 4 };

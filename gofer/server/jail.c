@@ -24,7 +24,7 @@ int jail_fail(char *why, size_t why_size, const char *what, const char *path)
 /* Clones the tree at path as a detached mount with these attributes more. */
 static int clone_tree(const struct gofer_attach_option *a, uint64_t attributes, char *why, size_t why_size)
 {
-	struct mount_attr attr = { .attr_set = attributes, .propagation = MS_PRIVATE };
+	struct mount_attr attr = { .attr_set = attributes, .propagation = a->slave ? MS_SLAVE : MS_PRIVATE };
 	int fd = (int)syscall(SYS_open_tree, AT_FDCWD, a->path,
 			      OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
 
@@ -80,8 +80,9 @@ int jail_unshare(char *why, size_t why_size)
 {
 	if (unshare(CLONE_NEWNS) < 0)
 		return jail_fail(why, why_size, "make a mount namespace", "");
-	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
-		return jail_fail(why, why_size, "make mounts private", "");
+	/* nothing mounted here is seen outside; clones may go on following the host */
+	if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
+		return jail_fail(why, why_size, "keep mounts from the host", "");
 	return 0;
 }
 

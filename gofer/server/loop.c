@@ -21,31 +21,35 @@ static void conn_close(struct conn *c)
 	c->sock = -1;
 }
 
-/* Sends a reply and the descriptor that goes with it; takes over fd. 0 or -errno. */
+/* Sends a reply and the descriptors that go with it, fd (-1: none) and backend_more; takes them over. 0 or -errno. */
 static int reply_send(int sock, size_t size, int fd)
 {
 	struct iovec iov = { out_buf, size };
 	union {
 		struct cmsghdr head;
-		char space[CMSG_SPACE(sizeof(int))];
+		char space[CMSG_SPACE(sizeof(int) * (1 + GOFER_AHEAD_MAX))];
 	} control = { 0 };
 	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+	size_t more = sizeof(int) * backend_more.count;
 	ssize_t n;
 
 	if (fd >= 0) {
 		control.head.cmsg_level = SOL_SOCKET;
 		control.head.cmsg_type = SCM_RIGHTS;
-		control.head.cmsg_len = CMSG_LEN(sizeof(int));
+		control.head.cmsg_len = CMSG_LEN(sizeof(int) + more);
 		memcpy(CMSG_DATA(&control.head), &fd, sizeof(int));
+		memcpy(CMSG_DATA(&control.head) + sizeof(int), backend_more.fd, more);
 		msg.msg_control = &control;
-		msg.msg_controllen = sizeof(control);
+		msg.msg_controllen = CMSG_SPACE(sizeof(int) + more);
 	}
 	do
 		n = sendmsg(sock, &msg, MSG_NOSIGNAL);
 	while (n < 0 && errno == EINTR);
+	n = n < 0 ? -errno : 0;
 	if (fd >= 0)
 		close(fd);
-	return n < 0 ? -errno : 0;
+	more_fds_close(&backend_more);
+	return (int)n;
 }
 
 /*

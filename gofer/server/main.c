@@ -86,6 +86,7 @@ static void conns_init(struct conn *conns, const struct gofer_options *opt)
 			.path = opt->attach[i].path,
 			.readonly = opt->attach[i].readonly,
 			.uds = opt->host_uds,
+			.slave = opt->attach[i].slave,
 			.state = GOFER_IN_NEW,
 		};
 	}

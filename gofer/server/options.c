@@ -80,6 +80,8 @@ static bool parse_flag(struct gofer_options *o, const char *name)
 	bool *flag = strcmp(name, "--host-uds") == 0 ? &o->host_uds :
 		     strcmp(name, "--stay") == 0     ? &o->stay :
 		     strcmp(name, "--new-user") == 0 ? &o->new_user :
+		     strcmp(name, "--slave") == 0 && o->attach_count ?
+						       &o->attach[o->attach_count - 1].slave :
 						       NULL;
 
 	if (flag)

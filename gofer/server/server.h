@@ -10,6 +10,7 @@ enum { GOFER_ATTACH_MAX = 128 };
 struct gofer_attach_option {
 	int fd;
 	bool readonly;
+	bool slave;	  /* mounts that the host makes below it later appear in it, too */
 	const char *path; /* absolute, on the host */
 	const char *at;	  /* where the container has it; NULL: shown to nobody on the host */
 };

@@ -84,6 +84,8 @@ static void add_tree(const struct creation *cr, const struct oci_mount *mount, b
 
 	add_arg(argv, "--attach", attach);
 	add_arg(argv, "--at", mount ? mount->destination : "/");
+	if (mount && mount->propagation & (MS_SHARED | MS_SLAVE))
+		add_arg(argv, "--slave", NULL);
 }
 
 /* Whether the sandbox has a network namespace of its own: a new one, or the one that config.json names. */

@@ -1,5 +1,6 @@
 """Files: what the guest writes is what the host sees, and the other way round."""
 import os
+import random
 import shutil
 import socket
 import stat
@@ -353,6 +354,61 @@ def files_of_lower_layers(env, root):
         assert f.read() == "f"
 
 
+def host_step(action, path, other):
+    """One change of the host; most fail, since nothing is where it should be."""
+    try:
+        if action == "write":
+            write(path, "host")
+        elif action == "mkdir":
+            os.mkdir(path)
+        elif action == "rename":
+            os.rename(path, other)
+        elif action == "unlink":
+            os.unlink(path)
+        elif action == "link":
+            os.link(path, other)
+        else:
+            shutil.rmtree(path)
+    except OSError:
+        pass
+
+
+@case()
+def host_and_guest_change_together(env, root):
+    """Both change the same few names at random; a second after the end the guest sees what there is."""
+    seed = int.from_bytes(os.urandom(4), "big")
+    dice = random.Random(seed)
+    os.mkdir(root + "/x")
+    places = ["/x/" + a for a in "abcd"] + ["/x/%s/%s" % (a, b) for a in "ab" for b in "efg"]
+    actions = ["write", "mkdir", "rename", "unlink", "link"]
+    guest = {"write": "open 1 {0} wct", "mkdir": "mkdir {0}", "rename": "rename {0} {1}", "unlink": "unlink {0}",
+             "link": "link {0} {1}"}
+    with Look(env, root) as look:
+        for _ in range(6):
+            end = time.monotonic() + 0.5
+            while time.monotonic() < end:
+                path, other = dice.choice(places), dice.choice(places)
+                if dice.random() < 0.5:
+                    action = dice.choice(actions)
+                    if look.say(guest[action].format(path, other)) == "" and action == "write":
+                        look.do("write 1 0 guest", "close 1")
+                    look.say("stat " + other)
+                    look.say("list " + os.path.dirname(other))
+                else:
+                    host_step(dice.choice(actions + ["rmtree"]), root + path, root + other)
+            time.sleep(1.2)
+            for path in ["/x"] + places:
+                real = root + path
+                if os.path.isdir(real):
+                    wanted, seen = [" ".join(sorted(os.listdir(real)))], look.say("list " + path)
+                elif os.path.exists(real):
+                    with open(real) as f:
+                        wanted, seen = [f.read()], look.say("cat " + path)
+                else:
+                    wanted, seen = ["-ENOENT", "-ENOTDIR"], look.say("stat " + path)
+                assert seen in wanted, "seed %d, %s: %r instead of %r" % (seed, path, seen, wanted)
+
+
 @case()
 def places_of_mounts(env, root):
     """Missing places are made as runc does, below a read-only root too, and never outside of the root."""
@@ -386,6 +442,48 @@ def places_of_mounts(env, root):
         {"destination": "/over", "type": "tmpfs", "source": "tmpfs"}))
     expect(env.runsc("run", "--bundle", bundle, env.new_id(), flags=["--overlay2", "root:memory"]), 0, "/over\n")
     assert not os.path.exists(root + "/over")
+
+
+@case()
+def attributes_of_open_files(env, root):
+    """Mode and times that are set on a file being made are the host's after close, fsync, or the guest's end."""
+    with Look(env, root) as look:
+        for slot, name in enumerate(("closed", "synced", "left", "written", "removed"), 1):
+            look.do("open %d /%s wc" % (slot, name), "write %d 0 x" % slot, "futimes %d 1000000000" % slot,
+                    "fchmod %d 4751" % slot)
+            assert look.say("stat /" + name) == "10 4751 0 0 1 1 1000000000", look.say("stat /" + name)
+        look.do("close 1", "fsync 2", "write 4 1 y", "unlink /removed", "close 5", "chmod /left 600")
+        for name in ("closed", "synced"):
+            st = os.stat(root + "/" + name)
+            assert (st.st_mode & 0o7777, st.st_mtime) == (0o4751, 1000000000), (name, st)
+        assert look.say("stat /written").split()[6] != "1000000000"
+    for name, mode, mtime in (("closed", 0o4751, True), ("left", 0o600, True), ("written", 0o4751, False)):
+        st = os.stat(root + "/" + name)
+        assert (st.st_mode & 0o7777, st.st_mtime == 1000000000) == (mode, mtime), (name, st)
+
+
+@case()
+def mounts_of_the_host_follow(env, root):
+    """Below a bind mount with rslave, what the host mounts later is seen, and does not keep the host from unmounting."""
+    top = env.dir + "/share"
+    os.mkdir(top)
+    os.mkdir(top + "/m")
+    subprocess.run(["mount", "--bind", top, top], check=True)
+    subprocess.run(["mount", "--make-shared", top], check=True)
+    try:
+        for options, late in ((["rbind", "rslave"], "late"), (["rbind", "rshared"], "late"), (["rbind"], "-ENOENT")):
+            with Look(env, root, edit=lambda config, options=options: config["mounts"].append(
+                    {"destination": "/v", "type": "bind", "source": top, "options": options})) as look:
+                assert look.say("list /v/m") == ""
+                subprocess.run(["mount", "-t", "tmpfs", "late", top + "/m"], check=True)
+                write(top + "/m/f", "late")
+                soon(look, "cat /v/m/f", late)
+                soon(look, "list /v/m", "f" if late == "late" else "")
+                subprocess.run(["umount", top + "/m"], check=True)
+                soon(look, "cat /v/m/f", "-ENOENT")
+    finally:
+        subprocess.run(["umount", top + "/m"], stderr=subprocess.DEVNULL)
+        subprocess.run(["umount", top], check=True)
 
 
 @case()

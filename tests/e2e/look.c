@@ -10,6 +10,7 @@
  *     map SLOT SIZE | peek SLOT OFFSET SIZE | poke SLOT OFFSET TEXT
  *     setxattr PATH NAME VALUE | getxattr PATH NAME
  *     chmod PATH MODE | link OLD NEW | rename OLD NEW | unlink PATH | mkdir PATH
+ *     fchmod SLOT MODE | futimes SLOT SECONDS | fsync SLOT
  *     linkat SLOT PATH           gives a file without a name one
  *     mknod PATH TYPE            TYPE: p(ipe) s(ocket)
  */
@@ -150,6 +151,15 @@ static int run(char **a)
 	}
 	if (!strcmp(c, "chmod"))
 		return chmod(a[1], (mode_t)strtol(a[2], NULL, 8));
+	if (!strcmp(c, "fchmod"))
+		return fchmod(fds[slot], (mode_t)strtol(a[2], NULL, 8));
+	if (!strcmp(c, "futimes")) {
+		struct timespec times[2] = { { atoll(a[2]), 0 }, { atoll(a[2]), 0 } };
+
+		return futimens(fds[slot], times);
+	}
+	if (!strcmp(c, "fsync"))
+		return fsync(fds[slot]);
 	if (!strcmp(c, "link"))
 		return link(a[1], a[2]);
 	if (!strcmp(c, "rename"))

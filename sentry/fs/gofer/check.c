@@ -11,6 +11,9 @@
 #include "platform/host/clock.h"
 #include "sentry/fs/gofer/gofer_priv.h"
 
+/* Inodes that are looked at for the next file to open: directories, links and open files lie between. */
+#define AHEAD_LOOK 64
+
 static struct mutex fs_list_mu = { .m = PTHREAD_MUTEX_INITIALIZER, .rank = LOCK_FS_DATA };
 static struct list_node fs_list = LIST_INIT(fs_list); /* gofer_sb.fs_node */
 
@@ -38,6 +41,8 @@ void check_remove(struct gofer_inode *gi)
 	list_del(&gi->checked_node);
 	if (gi->fs->check_next == gi)
 		gi->fs->check_next = NULL;
+	if (gi->fs->open_next == gi)
+		gi->fs->open_next = NULL;
 }
 
 void check_expire(struct gofer_sb *fs)
@@ -61,6 +66,39 @@ void gofer_expire_all(void)
 bool check_due(const struct gofer_inode *gi)
 {
 	return gi->inode.valid_until_ns < host_clock_ns(CLOCK_MONOTONIC_COARSE);
+}
+
+/* The first regular file from at on that has no descriptor; NULL: none is near. */
+static struct gofer_inode *next_unopened(struct gofer_sb *fs, struct list_node *at)
+{
+	for (int looked = 0; at != &fs->checked && looked < AHEAD_LOOK; at = at->next, looked++) {
+		struct gofer_inode *gi = container_of(at, struct gofer_inode, checked_node);
+
+		if (S_ISREG(gi->inode.mode) && __atomic_load_n(&gi->rfd, __ATOMIC_RELAXED) < 0 &&
+		    __atomic_load_n(&gi->wfd, __ATOMIC_RELAXED) < 0 && !gi->gone)
+			return gi;
+	}
+	return NULL;
+}
+
+uint32_t check_open_ahead(struct gofer_inode *gi, struct gofer_inode **ahead)
+{
+	struct gofer_sb *fs = gi->fs;
+	struct gofer_inode *next;
+	uint32_t count = 0;
+
+	if (fs->cache != GOFER_EXCLUSIVE)
+		return 0;
+	GUARD(mutex, &fs->check_mu);
+	fs->open_window = fs->open_next == gi ? MIN(fs->open_window * 2 + 1, GOFER_AHEAD_MAX) : 0;
+	next = next_unopened(fs, gi->checked_node.next);
+	while (next && count < fs->open_window) {
+		if (refcount_try_get(&next->inode.refs))
+			ahead[count++] = next;
+		next = next_unopened(fs, next->checked_node.next);
+	}
+	fs->open_next = next;
+	return count;
 }
 
 struct check_job {

@@ -24,8 +24,16 @@ int client_init(struct gofer_client *c, int sock)
 	return 0;
 }
 
+/* Nobody has taken them. */
+static void close_more(struct gofer_client *c)
+{
+	while (c->more_count)
+		close(c->more_fd[--c->more_count]);
+}
+
 void client_fini(struct gofer_client *c)
 {
+	close_more(c);
 	free(c->buf);
 	free(c->closes);
 	mutex_fini(&c->mu);
@@ -108,6 +116,7 @@ void client_begin(struct gofer_client *c, struct cursor *cur, uint16_t id)
 	struct gofer_header h = { .id = id, .cpu = cpu >= 0 && cpu < UINT16_MAX ? (uint16_t)(cpu + 1) : 0 };
 
 	mutex_assert_held(&c->mu);
+	close_more(c);
 	if (id != GOFER_close)
 		client_send_closes(c);
 	h.seq = ++c->seq;
@@ -121,7 +130,7 @@ static ssize_t client_recv(struct gofer_client *c, int flags, int *ret_fd)
 	struct iovec iov = { c->buf, GOFER_MSG_MAX };
 	union {
 		struct cmsghdr head;
-		char space[CMSG_SPACE(sizeof(int))];
+		char space[CMSG_SPACE(sizeof(c->more_fd) + sizeof(int))];
 	} control;
 	struct msghdr msg = { .msg_iov = &iov,
 			      .msg_iovlen = 1,
@@ -131,9 +140,12 @@ static ssize_t client_recv(struct gofer_client *c, int flags, int *ret_fd)
 	struct cmsghdr *h = n > 0 ? CMSG_FIRSTHDR(&msg) : NULL;
 
 	*ret_fd = -1;
-	if (h && h->cmsg_level == SOL_SOCKET && h->cmsg_type == SCM_RIGHTS &&
-	    h->cmsg_len == CMSG_LEN(sizeof(int)))
+	if (h && h->cmsg_level == SOL_SOCKET && h->cmsg_type == SCM_RIGHTS && h->cmsg_len >= CMSG_LEN(sizeof(int))) {
+		c->more_count = (uint32_t)MIN((h->cmsg_len - CMSG_LEN(sizeof(int))) / sizeof(int),
+					      (size_t)GOFER_AHEAD_MAX);
 		memcpy(ret_fd, CMSG_DATA(h), sizeof(int));
+		memcpy(c->more_fd, CMSG_DATA(h) + sizeof(int), c->more_count * sizeof(int));
+	}
 	return n;
 }
 

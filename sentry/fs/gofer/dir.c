@@ -134,7 +134,7 @@ int gofer_lookup(struct inode *dir, const char *name, const char *rest, struct i
 	if (r == 0) {
 		job_add_rest(job, rest);
 		/* Who looks up a file mostly opens it next. */
-		job->req.open = GOFER_OPEN_READ;
+		job->req.open = gd->fs->slave ? 0 : GOFER_OPEN_READ;
 		r = job_walk(gd, job, &fd);
 	}
 	if (r == 0)
@@ -233,6 +233,8 @@ int gofer_create(struct inode *dir, const char *name, uint32_t mode, const struc
 	int fd, r = gofer_call(begin_change(gd), create, &req, &rep, &fd);
 
 	r = made(gd, name, r, &rep.entry, &rep.dir, ret_inode);
+	if (r == 0)
+		gofer_inode_of(*ret_inode)->made = gd->fs->cache == GOFER_EXCLUSIVE;
 	if (fd >= 0 && r == 0)
 		gofer_handle_offer(gofer_inode_of(*ret_inode), fd, true);
 	else if (fd >= 0)
@@ -354,10 +356,11 @@ static void lost_name(struct inode *i)
 	gofer_inode_touch(gofer_inode_of(i));
 }
 
-/* Does anybody but one cached name use the inode? Then it must be reachable without a name, too. */
+/* Does anybody but one cached name use the inode (a directory may be somebody's working directory)? Then it must be
+ * reachable without a name, too. */
 static bool in_use(const struct inode *i)
 {
-	return refcount_read(&i->refs) > 1;
+	return S_ISDIR(i->mode) || refcount_read(&i->refs) > 1;
 }
 
 static int remove_name(struct inode *dir, const char *name, struct inode *victim, bool is_dir)

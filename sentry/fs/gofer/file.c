@@ -1,6 +1,7 @@
 /* Regular files: data moves between the donated descriptor and guest memory, without the gofer. */
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 
 #include "sentry/fs/gofer/gofer_priv.h"
@@ -38,6 +39,10 @@ static void idle_locked(struct gofer_inode *gi, int fds[2])
 	fds[0] = fds[1] = -1;
 	if (gi->opens || (gi->rfd < 0 && gi->wfd < 0) || !list_empty(&gi->idle_node))
 		return;
+	if (fs->slave) {
+		handles_close_locked(gi, fds);
+		return;
+	}
 	list_add_tail(&fs->idle, &gi->idle_node);
 	if (atomic_fetch_add(&idle_total, 1) < HANDLES_IDLE_MAX)
 		return;
@@ -123,19 +128,51 @@ void gofer_handle_unpin(struct gofer_inode *gi)
 	close_fds(fds);
 }
 
+/* One round trip for gi, and for some that will be opened next. */
+static int open_some(struct gofer_inode *gi, bool write, struct gofer_attr *ret_attr, int *ret_fd)
+{
+	struct gofer_client *c = gofer_client_of(gi);
+	struct gofer_inode *ahead[GOFER_AHEAD_MAX];
+	struct gofer_open_req req = { .node = gofer_node(gi), .open = write ? GOFER_OPEN_READ | GOFER_OPEN_WRITE :
+									      GOFER_OPEN_READ };
+	struct gofer_open_rep rep;
+	uint32_t count = write ? 0 : check_open_ahead(gi, ahead), announced = 0, came = 0;
+	int r, fds[GOFER_AHEAD_MAX];
+
+	req.ahead.count = (uint16_t)count;
+	for (uint32_t k = 0; k < count; k++)
+		req.ahead.v[k].id = gofer_node(ahead[k]);
+	mutex_lock(&c->mu);
+	r = gofer_call_locked(c, open, &req, &rep, ret_fd);
+	/* Fewer than announced when our own table was full: then it is not known whose they are. */
+	for (uint32_t k = 0; r == 0 && k < count; k++)
+		announced += rep.opened >> k & 1;
+	if (r == 0 && c->more_count == announced) {
+		memcpy(fds, c->more_fd, sizeof(fds));
+		came = c->more_count;
+		c->more_count = 0;
+	}
+	mutex_unlock(&c->mu);
+	for (uint32_t k = 0, at = 0; k < count; k++) {
+		if (at < came && rep.opened & 1u << k)
+			gofer_handle_offer(ahead[k], fds[at++], false);
+		inode_put(&ahead[k]->inode);
+	}
+	if (r == 0)
+		*ret_attr = rep.attr;
+	return r;
+}
+
 /* Makes sure that a descriptor for reading (or writing) is there; the caller holds an open. */
 static int handle_need(struct gofer_inode *gi, bool write)
 {
-	struct gofer_open_req req = { .open = write ? GOFER_OPEN_READ | GOFER_OPEN_WRITE :
-						      GOFER_OPEN_READ };
-	struct gofer_open_rep rep;
+	struct gofer_attr attr;
 	uint32_t changes = gi->changes;
 	int fd = -1, r;
 
 	if (handle_fd(gi, write) >= 0)
 		return 0;
-	req.node = gofer_node(gi);
-	r = gofer_call(gofer_client_of(gi), open, &req, &rep, &fd);
+	r = open_some(gi, write, &attr, &fd);
 	if (r < 0)
 		return r;
 	/* The gofer sent one, but our own table was full. */
@@ -144,7 +181,7 @@ static int handle_need(struct gofer_inode *gi, bool write)
 	if (write) {
 		GUARD(mutex, &gi->inode.mu);
 		if (gi->changes == changes)
-			gofer_inode_update(gi, &rep.attr);
+			gofer_inode_update(gi, &attr);
 	}
 	gofer_handle_offer(gi, fd, write);
 	return 0;
@@ -170,6 +207,7 @@ int gofer_open(struct inode *i, struct file *f)
 
 static void gofer_release(struct file *f)
 {
+	(void)!gofer_flush(gofer_inode_of(f->inode));
 	gofer_handle_unpin(gofer_inode_of(f->inode));
 }
 
@@ -209,6 +247,7 @@ static int64_t write_pinned(struct gofer_inode *gi, int fd, const struct umem_pi
 	GUARD(mutex, &i->mu);
 	/* The host finds the end: others may have moved it. */
 	n = pwritev2(fd, pin->iov, (int)pin->count, *pos, append ? RWF_APPEND : 0);
+	gi->pending &= ~(uint32_t)GOFER_SET_MTIME;
 	if (n < 0)
 		return -errno;
 	if (append)
@@ -247,9 +286,9 @@ static int64_t gofer_write(struct file *f, struct uio *u, int64_t *pos)
 static int gofer_fsync(struct file *f, bool datasync)
 {
 	struct gofer_inode *gi = gofer_inode_of(f->inode);
-	int fd = handle_fd(gi, (f->flags & O_ACCMODE) != O_RDONLY);
+	int fd = handle_fd(gi, (f->flags & O_ACCMODE) != O_RDONLY), r = gofer_flush(gi);
 
-	return (datasync ? fdatasync(fd) : fsync(fd)) < 0 ? -errno : 0;
+	return r < 0 ? r : (datasync ? fdatasync(fd) : fsync(fd)) < 0 ? -errno : 0;
 }
 
 static int gofer_fallocate(struct file *f, int mode, int64_t offset, int64_t size)

@@ -17,6 +17,8 @@ struct gofer_client {
 	struct mutex mu; /* LOCK_FS_DATA: one round trip at a time; seq and buf */
 	uint32_t seq;
 	uint8_t *buf; /* GOFER_MSG_MAX bytes, request and reply */
+	int more_fd[GOFER_AHEAD_MAX]; /* that came behind the first descriptor; owned until the next call */
+	uint32_t more_count;
 	struct mutex close_mu; /* LOCK_LEAF: closes */
 	uint32_t close_count;
 	uint64_t *closes; /* node references to give back with the next call */
@@ -64,6 +66,7 @@ struct gofer_sb {
 	struct gofer_client client;
 	enum gofer_cache cache;	 /* const */
 	bool uds;		 /* const */
+	bool slave; /* const: the host mounts and unmounts below it: no descriptor is kept for later */
 	uint64_t root_dev;	 /* const */
 	struct mutex table_mu;	 /* LOCK_OBJECT: inode table */
 	struct gofer_inode **table; /* by host device and inode number */
@@ -81,6 +84,8 @@ struct gofer_sb {
 	struct list_node checked; /* gofer_inode.checked_node, the longest ago first */
 	struct gofer_inode *check_next; /* behind those of the last check */
 	uint32_t check_window;
+	struct gofer_inode *open_next; /* behind those that were opened last */
+	uint32_t open_window;
 	struct list_node fs_node; /* among all exclusive ones; check.c */
 };
 
@@ -152,6 +157,9 @@ struct gofer_inode {
 	struct timespec seen_ctime; /* inode.mu: the host's, when the attributes were taken */
 	bool recent; /* directory, inode.mu: changed so shortly before that its time may not tell the next change */
 	_Atomic bool gone; /* its name leads elsewhere */
+	/* A file that we made: mode and times that the host gets when it is closed; GOFER_SET_ bits. inode.mu */
+	bool made;
+	_Atomic uint32_t pending;
 	_Atomic int64_t known_ns; /* shared cache: when attributes were last right */
 	char *_Atomic target; /* symlink text, set once, owned */
 
@@ -203,6 +211,8 @@ void gofer_dir_changed(struct gofer_inode *gd, const struct gofer_around *around
 void gofer_names_forget(struct gofer_inode *gd);
 uint64_t gofer_ino(const struct gofer_sb *fs, uint64_t dev, uint64_t ino);
 uint64_t gofer_node(struct gofer_inode *gi);
+/* Gives the host what setattr has kept back. No locks held. */
+int gofer_flush(struct gofer_inode *gi);
 /* The next stat asks the host again. */
 void gofer_inode_touch(struct gofer_inode *gi);
 int gofer_refresh(struct inode *i);
@@ -218,6 +228,11 @@ bool check_due(const struct gofer_inode *gi);
 /* Asks what became of gi, and in the same trip of others that will be due. 0, or the gofer is gone. No locks held. */
 int gofer_check(struct gofer_inode *gi);
 void gofer_verify(struct inode *dir);
+/*
+ * gi is about to be opened: which files will probably be next? Fills gi[] with references on at most
+ * GOFER_AHEAD_MAX that have no descriptor; returns how many.
+ */
+uint32_t check_open_ahead(struct gofer_inode *gi, struct gofer_inode **ahead);
 /* Nothing of fs counts as right any more. */
 void check_expire(struct gofer_sb *fs);
 

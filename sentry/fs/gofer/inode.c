@@ -184,13 +184,16 @@ void gofer_inode_update(struct gofer_inode *gi, const struct gofer_attr *a)
 	if (a->ino && !same_file(gi, a))
 		rebind(gi, a);
 	gi->changes++;
-	i->mode = (i->mode & S_IFMT) | (a->mode & 07777);
+	if (!(gi->pending & GOFER_SET_MODE))
+		i->mode = (i->mode & S_IFMT) | (a->mode & 07777);
 	i->nlink = a->nlink;
 	i->uid = KUID(a->uid);
 	i->gid = KGID(a->gid);
 	__atomic_store_n(&i->size, MIN(a->size, (uint64_t)INT64_MAX), __ATOMIC_RELAXED);
-	i->atime = host_time(a->atime_s, a->atime_ns);
-	i->mtime = host_time(a->mtime_s, a->mtime_ns);
+	if (!(gi->pending & GOFER_SET_ATIME))
+		i->atime = host_time(a->atime_s, a->atime_ns);
+	if (!(gi->pending & GOFER_SET_MTIME))
+		i->mtime = host_time(a->mtime_s, a->mtime_ns);
 	i->ctime = ctime;
 	gi->blocks = a->blocks;
 	gi->blksize = a->blksize;
@@ -476,6 +479,59 @@ static int set_size_by_handle(struct gofer_inode *gi, uint64_t size)
 	return r;
 }
 
+/*
+ * What archivers and installers do between making a file and closing it: times, mode, the owner that it has already. Nobody on the
+ * host waits for that, and it cannot fail on a file of our own: it goes to the host when the file is closed.
+ */
+static bool may_keep_back(const struct gofer_inode *gi, const struct kattr *attr)
+{
+	const struct inode *i = &gi->inode;
+
+	return gi->made && gi->opens && !gi->frames && !(attr->mask & ATTR_SIZE) &&
+	       (!(attr->mask & ATTR_UID) || attr->uid.v == i->uid.v) &&
+	       (!(attr->mask & ATTR_GID) || attr->gid.v == i->gid.v);
+}
+
+/* Adds what was kept back to a request, unless that sets it anew. inode.mu held. */
+static void add_pending(struct gofer_inode *gi, struct gofer_setattr_req *req)
+{
+	const struct inode *i = &gi->inode;
+	uint32_t add = gi->pending & ~req->valid;
+
+	if (add & GOFER_SET_MODE)
+		req->mode = i->mode & 07777;
+	if (add & GOFER_SET_ATIME) {
+		req->atime_s = i->atime.tv_sec;
+		req->atime_ns = (uint32_t)i->atime.tv_nsec;
+	}
+	if (add & GOFER_SET_MTIME) {
+		req->mtime_s = i->mtime.tv_sec;
+		req->mtime_ns = (uint32_t)i->mtime.tv_nsec;
+	}
+	req->valid |= add;
+	gi->pending = 0;
+}
+
+int gofer_flush(struct gofer_inode *gi)
+{
+	struct gofer_setattr_req req = { .node = gofer_node(gi) };
+	struct gofer_setattr_rep rep;
+	int r;
+
+	if (!gi->pending)
+		return 0;
+	GUARD(mutex, &gi->inode.mu);
+	add_pending(gi, &req);
+	if (gi->inode.nlink == 0)
+		return 0;
+	r = req.valid ? gofer_call(gofer_client_of(gi), setattr, &req, &rep, NULL) : 0;
+	if (r == 0 && req.valid)
+		gofer_inode_update(gi, &rep.around.attr);
+	else
+		gofer_inode_touch(gi);
+	return r;
+}
+
 static int gofer_setattr(struct inode *i, const struct kattr *attr)
 {
 	struct gofer_inode *gi = gofer_inode_of(i);
@@ -505,12 +561,19 @@ static int gofer_setattr(struct inode *i, const struct kattr *attr)
 	SAME_BIT(ATIME_NOW);
 	SAME_BIT(MTIME_NOW);
 #undef SAME_BIT
+	if (may_keep_back(gi, attr)) {
+		inode_apply_attr(i, attr);
+		gi->pending |= attr->mask & (GOFER_SET_MODE | GOFER_SET_ATIME | GOFER_SET_MTIME);
+		return 0;
+	}
 	if (!(req.valid & GOFER_SET_ATIME))
 		req.atime_s = req.atime_ns = 0;
 	if (!(req.valid & GOFER_SET_MTIME))
 		req.mtime_s = req.mtime_ns = 0;
 	if ((req.valid & GOFER_SET_SIZE) && set_size_by_handle(gi, attr->size) == 0)
 		req.valid &= ~(uint32_t)GOFER_SET_SIZE;
+	if (req.valid)
+		add_pending(gi, &req);
 	if (req.valid)
 		r = gofer_call(gofer_client_of(gi), setattr, &req, &rep, NULL);
 	if (r == 0 && req.valid && S_ISDIR(i->mode))
@@ -815,6 +878,7 @@ int gofer_fs_new(const struct gofer_fs_args *args, struct superblock **ret_sb)
 	fs->sb = sb;
 	fs->root_dev = rep.attr.dev;
 	fs->uds = rep.flags & GOFER_ATTACH_UDS;
+	fs->slave = rep.flags & GOFER_ATTACH_SLAVE;
 	sb->readonly = args->readonly || (rep.flags & GOFER_ATTACH_READONLY);
 	sb->data = fs;
 	r = gofer_inode_get(fs, &(struct gofer_entry){ .id = rep.root, .attr = rep.attr }, NULL, "",

@@ -367,7 +367,20 @@ static char *changes_text(const struct update_values *v, const char **ret_name, 
 	return text;
 }
 
-/* Members of from into to, objects within objects too; null means "not given". */
+/* Engines send null, 0 and "" for what is to stay as it is, but for the few numbers where 0 says something. */
+static bool says_nothing(const char *key, const json_t *value)
+{
+	static const char *const zero_is_a_value[] = { "idle", "burst", "swappiness" };
+
+	for (size_t i = 0; i < ARRAY_COUNT(zero_is_a_value); i++) {
+		if (!strcmp(key, zero_is_a_value[i]))
+			return json_is_null(value);
+	}
+	return json_is_null(value) || (json_is_integer(value) && !json_integer_value(value)) ||
+	       (json_is_string(value) && !json_string_length(value));
+}
+
+/* Members of from into to, objects within objects too. */
 static void merge(json_t *to, json_t *from)
 {
 	const char *key;
@@ -379,7 +392,7 @@ static void merge(json_t *to, json_t *from)
 
 		if (json_is_object(value) && json_is_object(old))
 			merge(old, value);
-		else if (!json_is_null(value))
+		else if (!says_nothing(key, value))
 			json_object_set(to, key, value);
 	}
 }

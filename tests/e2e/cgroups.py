@@ -180,7 +180,8 @@ def update_changes_host_guest_and_state(env, root):
     assert stats["memory"]["usage"]["limit"] == 300 * MIB and stats["pids"]["limit"] == 60, stats
     # A file and stdin; what they do not name stays.
     with open(env.dir + "/r.json", "w") as f:
-        json.dump({"memory": {"limit": 200 * MIB, "swap": None}, "pids": {}}, f)
+        json.dump({"memory": {"limit": 200 * MIB, "swap": None, "reservation": 0}, "pids": {"limit": 0},
+                   "cpu": {"cpus": "", "shares": 0}}, f)
     expect(env.runsc("update", "--resources", env.dir + "/r.json", cid))
     assert now() == (str(host_memory(200 * MIB)), str(3 * 60 + 64), "50000"), now()
     expect(env.runsc("update", "-r", "-", cid, stdin='{"cpu": {"quota": -1}}'))

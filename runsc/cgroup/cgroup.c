@@ -13,6 +13,7 @@
 #include "runsc/cgroup/cgroup_priv.h"
 
 #define MAKE_TRIES 5
+#define SHARES_DEFAULT 1024
 #define PROCS_MAX (1u << 20)
 
 void cgroup_fini(struct cgroup *cg)
@@ -387,6 +388,16 @@ int cgroup_apply(const struct cgroup *cg, const struct oci_resources *resources,
 		ret = apply_writes(cg, &v1, &v2, err);
 	arena_fini(&arena);
 	return ret;
+}
+
+int cgroup_lift(const struct cgroup *cg, struct error *err)
+{
+	struct oci_resources none;
+
+	oci_resources_init(&none);
+	none.memory_limit = none.memory_swap = none.cpu_quota = none.pids_limit = -1;
+	none.cpu_shares = SHARES_DEFAULT;
+	return cgroup_apply(cg, &none, false, err);
 }
 
 /* mkdir, and what a new directory of version 1 needs to take processes. */

@@ -58,6 +58,13 @@ int cgroup_make(struct cgroup *cg, const struct oci_resources *resources, bool o
 /* Applies limits to an existing cgroup; devices: also the list of devices (which starts with a denial of all). */
 int cgroup_apply(const struct cgroup *cg, const struct oci_resources *resources, bool devices,
 		 struct error *err);
+/*
+ * Takes away the limits that the sentry keeps for each container itself: of a cgroup in which the processes of several
+ * containers are.
+ */
+int cgroup_lift(const struct cgroup *cg, struct error *err);
+/* 2 on hosts with version 2 alone, else 1. */
+unsigned int cgroup_host_version(void);
 void cgroup_fini(struct cgroup *cg);
 
 /*

@@ -199,9 +199,13 @@ static int make_cgroup(struct creation *cr, struct error *err)
 {
 	struct container *c = cr->c;
 	const char *path = cr->spec.cgroups_path;
+	struct error other;
 
 	if (cr->config->ignore_cgroups)
 		return 0;
+	/* the sentry and all stubs of the pod are in its first container's */
+	if (cr->pod.root && cgroup_lift(&cr->pod.root->cgroup, &other))
+		log_warn("%s", other.text);
 	if (cr->config->systemd_cgroup)
 		return cgroup_plan_scope(path, c->id, cr->config->rootless, &c->cgroup, err) ||
 				       container_save(c, err) ?
@@ -312,6 +316,7 @@ static int create_container(struct creation *cr, struct error *err)
 		.root_shared = !strcmp(cr->config->file_access, "shared"),
 		.mounts_shared = !strcmp(cr->config->file_access_mounts, "shared"),
 		.cgroup_path = cr->spec.cgroups_path,
+		.cgroup_version = cgroup_host_version(),
 		.namespaces = cr->pod.namespaces,
 		.mount_is_file = cr->mount_is_file,
 		.seccomp = cr->seccomp,

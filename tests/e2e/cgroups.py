@@ -315,3 +315,31 @@ def without_any_cgroup(env, root):
     expect(run({"memory": {"limit": 64 * MIB}, "pids": {"limit": 50}, "cpu": {"quota": 100000}}, "--rootless"), 0, "done\n")
     expect_refused(run({"hugepageLimits": [{"pageSize": "2MB", "limit": 4 * MIB}]}, "--rootless"),
                    "cannot set hugetlb limit")
+
+
+@case()
+def pods_are_limited_by_the_sentry(env, root):
+    """The first container's cgroup holds the whole pod: its limits go when another container joins."""
+    need_cgroups()
+    from e2e.pods import member, pod
+    first, pid = pod(env, root, edit=with_resources("/%s/a" % own_name(env),
+                                                    {"memory": {"limit": 64 * MIB}, "pids": {"limit": 20}}))
+    dirs = directories(pid)
+
+    def limits(where):
+        return [value(where, "memory", "memory.limit_in_bytes", "memory.max"),
+                value(where, "pids", "pids.max", "pids.max")]
+    assert limits(dirs) == [str(host_memory(64 * MIB)), "124"], limits(dirs)
+    second, second_pid = member(env, root, "sleep 100", first, pid,
+                                edit=with_resources("/%s/b" % own_name(env),
+                                                    {"memory": {"limit": 128 * MIB}, "pids": {"limit": 30}}))
+    memory, tasks = limits(dirs)
+    assert tasks == "max" and (memory == "max" or int(memory) > 1 << 60), (memory, tasks)
+    assert limits(directories(second_pid)) == [str(host_memory(128 * MIB)), "154"]
+    expect(env.runsc("update", "--pids-limit", "25", first))
+    assert limits(dirs)[1] == "max"
+    for cid, limit, tasks in ((first, 64, 25), (second, 128, 30)):
+        stats = json.loads(expect(env.runsc("events", "--stats", cid)).out)["data"]
+        assert stats["memory"]["usage"]["limit"] == limit * MIB and stats["pids"]["limit"] == tasks, stats
+    expect(env.runsc("delete", "--force", second))
+    expect(env.runsc("delete", "--force", first))

@@ -343,3 +343,50 @@ def pods_are_limited_by_the_sentry(env, root):
         assert stats["memory"]["usage"]["limit"] == limit * MIB and stats["pids"]["limit"] == tasks, stats
     expect(env.runsc("delete", "--force", second))
     expect(env.runsc("delete", "--force", first))
+
+
+@case()
+def what_is_left_in_it(env, root):
+    """A process that somebody put in: killed with a cgroup that runsc made, left alone in one that was there."""
+    need_cgroups()
+    for was_there in (False, True):
+        path = "/%s-%d" % (own_name(env), was_there)
+        paths = [word + path for word in sorted({d[:-1] if d.endswith("/") else d for d in mounts_of_hierarchies()})]
+        if was_there:
+            for directory in paths:
+                os.mkdir(directory)
+        cid, _ = created(env, root, edit=with_resources(path, {}))
+        other = subprocess.Popen(["sleep", "100"])
+        try:
+            for directory in paths:
+                with open(directory + "/cgroup.procs", "w") as f:
+                    f.write(str(other.pid))
+            expect(env.runsc("delete", "--force", cid))
+            if was_there:
+                assert other.poll() is None and all(os.path.exists(directory) for directory in paths)
+            else:
+                assert other.wait(5) == -9 and not [d for d in paths if os.path.exists(d)]
+        finally:
+            other.kill()
+            other.wait()
+            for directory in paths if was_there else ():
+                until(lambda d=directory: not remove_dir(d), 5, "the end of " + directory)
+
+
+def mounts_of_hierarchies():
+    """The mount point of each hierarchy, once."""
+    found = {}
+    with open("/proc/self/mountinfo") as f:
+        for words in map(str.split, f):
+            kind = words[words.index("-") + 1]
+            if kind in ("cgroup", "cgroup2"):
+                found.setdefault(words[-1] if kind == "cgroup" else kind, words[4])
+    return found.values()
+
+
+def remove_dir(path):
+    try:
+        os.rmdir(path)
+    except OSError:
+        return os.path.exists(path)
+    return False

@@ -226,7 +226,7 @@ static int start_scope(struct creation *cr, struct error *err)
 	const pid_t pids[] = { c->gofer.pid, c->sentry.pid };
 	size_t count = cr->pod.root ? 1 : 2;
 
-	return c->cgroup.unit ? cgroup_start_scope(&c->cgroup, c->id, pids, count, &cr->spec.resources, err) : 0;
+	return c->cgroup.unit ? cgroup_start_scope(&c->cgroup, c->id, pids, count, &cr->spec, err) : 0;
 }
 
 /* The processes (one, in a sandbox that is there), and what can be done while they start. */

@@ -258,14 +258,10 @@ static int stream_events(struct container *c, int64_t interval, struct error *er
 				return -1;
 		}
 		if (pfd[WATCH_HOST].revents) {
-			uint64_t now = cgroup_oom_kills(&c->cgroup);
-
 			if (!drain(host))
 				pfd[WATCH_HOST].fd = -1;
-			/* the end of a cgroup is told the same way */
-			if (now > kills && print_oom(c, err))
+			else if (cgroup_oom_happened(&c->cgroup, &kills) && print_oom(c, err))
 				return -1;
-			kills = MAX(kills, now);
 		}
 		if (pfd[WATCH_END].revents || end < 0 || container_status_now(c) == STATUS_STOPPED)
 			return 0;

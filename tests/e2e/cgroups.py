@@ -318,6 +318,42 @@ def without_any_cgroup(env, root):
 
 
 @case()
+def events_tell_of_the_hosts_kills(env, root):
+    """A process of the host in the container's cgroup that wants more than its limit."""
+    need_cgroups()
+    edit = with_resources("/" + own_name(env), {"memory": {"limit": 16 * MIB}})
+    cid, pid = created(env, root, edit=edit)
+    dirs = directories(pid)
+    memory = dirs.get("memory", dirs.get(""))
+    with open(env.dir + "/events", "w") as out:
+        process = subprocess.Popen(env.runsc_argv("events", "--interval", "1h", cid), stdout=out,
+                                   stdin=subprocess.DEVNULL)
+    eater = subprocess.Popen(["/usr/bin/python3", "-c", "import sys; sys.stdin.read(1); x = bytearray(400 << 20)"],
+                             stdin=subprocess.PIPE)
+    try:
+        until(lambda: os.path.getsize(env.dir + "/events"), 10, "first figures")
+        with open(memory + "/cgroup.procs", "w") as f:
+            f.write(str(eater.pid))
+        eater.stdin.write(b"x")
+        eater.stdin.close()
+        assert eater.wait(30) == -9
+
+        def oom_lines():
+            with open(env.dir + "/events") as f:
+                return f.read().splitlines()[1:]
+        until(oom_lines, 10, "an event")
+        assert json.loads(oom_lines()[0]) == {"type": "oom", "id": cid}
+        stats = json.loads(expect(env.runsc("events", "--stats", cid)).out)["data"]
+        assert stats["memory"]["oom_kills"] == 1, stats
+        expect(env.runsc("delete", "--force", cid))
+        assert process.wait(10) == 0
+    finally:
+        for each in (process, eater):
+            each.kill()
+            each.wait()
+
+
+@case()
 def pods_are_limited_by_the_sentry(env, root):
     """The first container's cgroup holds the whole pod: its limits go when another container joins."""
     need_cgroups()

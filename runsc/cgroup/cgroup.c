@@ -13,6 +13,7 @@
 #include "runsc/cgroup/cgroup_priv.h"
 
 #define MAKE_TRIES 5
+#define SHARES_DEFAULT 1024
 #define PROCS_MAX (1u << 20)
 
 void cgroup_fini(struct cgroup *cg)
@@ -127,27 +128,32 @@ const struct cgroup_dir *cgroup_unified(const struct cgroup *cg, bool *ret_alone
 	return unified;
 }
 
-/* A new directory in a cpuset hierarchy has no cpus and takes no process: inherit the parent's. */
-static void inherit_cpuset(const char *dir)
+/*
+ * A new directory in a cpuset hierarchy has no cpus and takes no process: it gets its parent's, which may have been made by
+ * somebody who left it without, too. The value of file in dir (heap), or NULL; fresh: nothing can be in there yet.
+ */
+static char *inherit_value(const char *dir, const char *file, bool fresh)
 {
-	static const char *const files[] = { "cpuset.cpus", "cpuset.mems" };
+	AUTO(mem_free) char *path = xasprintf("%s/%s", dir, file);
+	AUTO(mem_free) char *value = fresh ? NULL : read_file_at(AT_FDCWD, path, 65536, NULL);
 	AUTO(mem_free) char *parent = xstrdup(dir);
 
+	if (!fresh && (!value || value[0] != '\n'))
+		return TAKE(value);
+	free(TAKE(value));
+	if (!strrchr(parent, '/'))
+		return NULL;
 	*strrchr(parent, '/') = 0;
-	for (size_t i = 0; i < ARRAY_COUNT(files); i++) {
-		AUTO(mem_free) char *file = xasprintf("%s/%s", dir, files[i]);
-		AUTO(mem_free) char *above = xasprintf("%s/%s", parent, files[i]);
-		AUTO(mem_free) char *value = read_file_at(AT_FDCWD, above, 65536, NULL);
+	value = inherit_value(parent, file, false);
+	if (value)
+		write_string_at(AT_FDCWD, path, value);
+	return TAKE(value);
+}
 
-		/* a parent that somebody else made may have none either */
-		if (value && value[0] == '\n') {
-			free(value);
-			inherit_cpuset(parent);
-			value = read_file_at(AT_FDCWD, above, 65536, NULL);
-		}
-		if (value && value[0] != '\n')
-			write_string_at(AT_FDCWD, file, value);
-	}
+static void inherit_cpuset(const char *dir, bool fresh)
+{
+	free(inherit_value(dir, "cpuset.cpus", fresh));
+	free(inherit_value(dir, "cpuset.mems", fresh));
 }
 
 /* Version 2: lets children of dir, and above them dir itself, have those of the wanted controllers that there are. */
@@ -389,14 +395,24 @@ int cgroup_apply(const struct cgroup *cg, const struct oci_resources *resources,
 	return ret;
 }
 
+int cgroup_lift(const struct cgroup *cg, struct error *err)
+{
+	struct oci_resources none;
+
+	oci_resources_init(&none);
+	none.memory_limit = none.memory_swap = none.cpu_quota = none.pids_limit = -1;
+	none.cpu_shares = SHARES_DEFAULT;
+	return cgroup_apply(cg, &none, false, err);
+}
+
 /* mkdir, and what a new directory of version 1 needs to take processes. */
 static int make_dir(const char *path, const char *controllers)
 {
-	if (mkdir(path, 0755) < 0)
-		return -errno;
-	if (controllers && controllers_have(controllers, "cpuset"))
-		inherit_cpuset(path);
-	return 0;
+	int ret = mkdir(path, 0755) < 0 ? -errno : 0;
+
+	if ((!ret || ret == -EEXIST) && controllers && controllers_have(controllers, "cpuset"))
+		inherit_cpuset(path, !ret);
+	return ret;
 }
 
 /* Makes the parents of path that are missing, marked as ours. */

@@ -47,9 +47,12 @@ int cgroup_plan(const char *path, const char *id, struct cgroup *ret, struct err
  * processes by cgroup_start_scope, in place of cgroup_make and cgroup_entry_open.
  */
 int cgroup_plan_scope(const char *path, const char *id, bool user, struct cgroup *ret, struct error *err);
-/* Has systemd make the scope with these processes in it, and applies resources. May take half a minute. */
-int cgroup_start_scope(struct cgroup *cg, const char *id, const pid_t *pids, size_t count,
-		       const struct oci_resources *resources, struct error *err);
+/*
+ * Has systemd make the scope with these processes in it, with the properties that annotations name
+ * (org.systemd.property.NAME), and applies linux.resources. May take half a minute.
+ */
+int cgroup_start_scope(struct cgroup *cg, const char *id, const pid_t *pids, size_t count, const struct oci_spec *spec,
+		       struct error *err);
 /*
  * Makes what was planned and applies resources. Hierarchies in which nothing may be made drop out of cg when optional is
  * set. A directory that was there must hold no process.
@@ -58,6 +61,13 @@ int cgroup_make(struct cgroup *cg, const struct oci_resources *resources, bool o
 /* Applies limits to an existing cgroup; devices: also the list of devices (which starts with a denial of all). */
 int cgroup_apply(const struct cgroup *cg, const struct oci_resources *resources, bool devices,
 		 struct error *err);
+/*
+ * Takes away the limits that the sentry keeps for each container itself: of a cgroup in which the processes of several
+ * containers are.
+ */
+int cgroup_lift(const struct cgroup *cg, struct error *err);
+/* 2 on hosts with version 2 alone, else 1. */
+unsigned int cgroup_host_version(void);
 void cgroup_fini(struct cgroup *cg);
 
 /*

@@ -61,9 +61,22 @@ int scope_names(const char *path, const char *id, bool user, struct cgroup *ret,
 char *scope_expand_slice(const char *slice);
 
 /* Calls to systemd, each on a connection of its own with deadlines. */
-int systemd_start(const struct cgroup *cg, const char *id, const pid_t *pids, size_t count,
-		  const struct oci_resources *resources, struct error *err);
+int systemd_start(const struct cgroup *cg, const char *id, const pid_t *pids, size_t count, const struct oci_spec *spec,
+		  struct error *err);
 int systemd_update(const struct cgroup *cg, const struct oci_resources *resources, struct error *err);
+/*
+ * The property of an annotation: "uint64 5", "5", "true", "'text'", "['a', 'b']", as runc reads them. A name that ends in Sec takes
+ * seconds and is given to systemd in microseconds.
+ */
+struct systemd_property {
+	char name[64];
+	char type; /* of D-Bus: i u x t b s; a: strings */
+	uint64_t number;
+	struct strings texts;
+};
+#define SYSTEMD_ANNOTATION "org.systemd.property."
+int systemd_parse_property(const char *name, const char *text, struct systemd_property *ret, struct error *err);
+void systemd_property_fini(struct systemd_property *property);
 /* Stops and forgets the unit; what fails is logged. */
 void systemd_stop(const struct cgroup *cg);
 /* The cgroup of the user's systemd (heap). */

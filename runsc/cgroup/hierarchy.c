@@ -135,17 +135,23 @@ void hierarchies_parse(char *mountinfo, const char *proc_cgroup, struct hierarch
 	}
 }
 
+unsigned int cgroup_host_version(void)
+{
+	struct statfs st;
+
+	return !statfs(UNIFIED_MOUNT, &st) && st.f_type == CGROUP2_SUPER_MAGIC ? 2 : 1;
+}
+
 void hierarchies_find(struct hierarchies *ret)
 {
 	AUTO(mem_free) char *own = read_file_at(AT_FDCWD, "/proc/self/cgroup", 1u << 20, NULL);
 	AUTO(mem_free) char *mounts = NULL;
-	struct statfs st;
 
 	ret->count = 0;
 	if (!own)
 		return;
 	/* on the usual host of today one question answers all */
-	if (!statfs(UNIFIED_MOUNT, &st) && st.f_type == CGROUP2_SUPER_MAGIC) {
+	if (cgroup_host_version() == 2) {
 		ret->v[ret->count++] = (struct hierarchy){ .mount = xstrdup(UNIFIED_MOUNT),
 							   .own = own_path(own, NULL) };
 		return;

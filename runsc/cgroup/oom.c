@@ -54,6 +54,21 @@ static uint64_t read_key(const struct cgroup_dir *dir, const char *file, const c
 	return 0;
 }
 
+bool cgroup_oom_happened(const struct cgroup *cg, uint64_t *seen)
+{
+	const struct cgroup_dir *dir = cgroup_find(cg, "memory");
+	uint64_t before = *seen;
+
+	*seen = MAX(before, cgroup_oom_kills(cg));
+	if (dir && dir->controllers) {
+		AUTO(mem_free) char *path = xasprintf("%s/memory.oom_control", dir->path);
+
+		/* version 1 tells before it kills and counts; and it tells of the cgroup's end the same way */
+		return !access(path, F_OK);
+	}
+	return *seen > before;
+}
+
 uint64_t cgroup_oom_kills(const struct cgroup *cg)
 {
 	const struct cgroup_dir *dir = cgroup_find(cg, "memory");

@@ -71,6 +71,105 @@ int scope_names(const char *path, const char *id, bool user, struct cgroup *ret,
 	return 0;
 }
 
+void systemd_property_fini(struct systemd_property *property)
+{
+	strings_fini(&property->texts);
+}
+
+/* One quoted text at *p, of which it is moved past; false when there is none. Nothing is escaped. */
+static bool take_quoted(const char **p, struct strings *ret)
+{
+	const char *end = **p == '\'' || **p == '"' ? strchr(*p + 1, **p) : NULL;
+	AUTO(mem_free) char *text = NULL;
+
+	if (!end)
+		return false;
+	text = xasprintf("%.*s", (int)(end - *p - 1), *p + 1);
+	strings_add(ret, text);
+	*p = end + 1;
+	return true;
+}
+
+/* "['a', 'b']" */
+static bool take_list(const char *p, struct strings *ret)
+{
+	p++;
+	p += strspn(p, " ");
+	while (*p != ']') {
+		if (!take_quoted(&p, ret))
+			return false;
+		p += strspn(p, " ");
+		if (*p == ',')
+			p += 1 + strspn(p + 1, " ");
+		else if (*p != ']')
+			return false;
+	}
+	return !p[1];
+}
+
+static bool take_number(const char *text, struct systemd_property *ret)
+{
+	static const struct {
+		const char *word;
+		char type;
+		int64_t min, max;
+	} types[] = { { "int32 ", 'i', INT32_MIN, INT32_MAX },
+		      { "uint32 ", 'u', 0, UINT32_MAX },
+		      { "int64 ", 'x', INT64_MIN, INT64_MAX },
+		      { "uint64 ", 't', 0, INT64_MAX },
+		      { "", 'i', INT32_MIN, INT32_MAX } };
+	int64_t value;
+
+	for (size_t i = 0; i < ARRAY_COUNT(types); i++) {
+		size_t len = strlen(types[i].word);
+
+		if (strncmp(text, types[i].word, len) != 0)
+			continue;
+		ret->type = types[i].type;
+		if (!parse_int64(text + len, 10, &value) || value < types[i].min || value > types[i].max)
+			return false;
+		ret->number = (uint64_t)value;
+		return true;
+	}
+	return false;
+}
+
+int systemd_parse_property(const char *name, const char *text, struct systemd_property *ret, struct error *err)
+{
+	size_t len = strlen(name);
+	const char *p = text;
+	bool good = len >= 3 && len < sizeof(ret->name) && name[0] >= 'A' && name[0] <= 'Z', seconds;
+
+	*ret = (struct systemd_property){ .type = 'b' };
+	for (size_t i = 0; i < len; i++)
+		good &= (name[i] | 0x20) >= 'a' && (name[i] | 0x20) <= 'z';
+	if (!good)
+		return error_set(err, "annotation " SYSTEMD_ANNOTATION "%.64s: no name of a property", name);
+	if (!strcmp(text, "true") || !strcmp(text, "false")) {
+		ret->number = *text == 't';
+	} else if (*text == '\'' || *text == '"') {
+		ret->type = 's';
+		good = take_quoted(&p, &ret->texts) && !*p;
+	} else if (*text == '[') {
+		ret->type = 'a';
+		good = take_list(text, &ret->texts);
+	} else {
+		good = take_number(text, ret);
+	}
+	seconds = len > 3 && !strcmp(name + len - 3, "Sec") && (len < 4 || name[len - 4] != 'U');
+	good &= !seconds || (strchr("iuxt", ret->type) && ret->number < UINT64_MAX / 1000000);
+	if (!good) {
+		systemd_property_fini(ret);
+		return error_set(err, "annotation " SYSTEMD_ANNOTATION "%.64s: \"%.64s\" is no value for it", name, text);
+	}
+	snprintf(ret->name, sizeof(ret->name), "%.*s%s", (int)(seconds ? len - 3 : len), name, seconds ? "USec" : "");
+	if (seconds) {
+		ret->type = 't';
+		ret->number *= 1000000;
+	}
+	return 0;
+}
+
 /* Processes with all that descend from them. */
 struct family {
 	pid_t v[SCOPE_MAX_PIDS];
@@ -125,8 +224,8 @@ int cgroup_plan_scope(const char *path, const char *id, bool user, struct cgroup
 	return 0;
 }
 
-int cgroup_start_scope(struct cgroup *cg, const char *id, const pid_t *pids, size_t count,
-		       const struct oci_resources *resources, struct error *err)
+int cgroup_start_scope(struct cgroup *cg, const char *id, const pid_t *pids, size_t count, const struct oci_spec *spec,
+		       struct error *err)
 {
 	struct family family = { 0 };
 	size_t joined = 0;
@@ -134,9 +233,9 @@ int cgroup_start_scope(struct cgroup *cg, const char *id, const pid_t *pids, siz
 
 	for (size_t i = 0; i < count; i++)
 		family_add(&family, pids[i]);
-	ret = systemd_start(cg, id, family.v, family.count, resources, err);
+	ret = systemd_start(cg, id, family.v, family.count, spec, err);
 	if (!ret)
-		ret = cgroup_make(cg, resources, cg->user, err);
+		ret = cgroup_make(cg, &spec->resources, cg->user, err);
 	/*
 	 * Into the hierarchies that systemd does not use; and what was born meanwhile, which its parent's move did not take
 	 * along. Children of a process that has moved are born inside, so that this ends.

@@ -15,6 +15,8 @@ bool cgroup_read(const struct cgroup *cg, const char *controller, const char *fi
 
 /* A descriptor that becomes readable when the host may have killed for want of memory; -1 when this host cannot tell. */
 int cgroup_oom_fd(const struct cgroup *cg);
+/* Whether it has, now that the descriptor is readable; *seen is the number of kills known of. */
+bool cgroup_oom_happened(const struct cgroup *cg, uint64_t *seen);
 /* How many processes the host has killed in the cgroup for that reason. */
 uint64_t cgroup_oom_kills(const struct cgroup *cg);
 

@@ -339,6 +339,58 @@ static int append_scope(sd_bus_message *m, const struct cgroup *cg, const char *
 	return ret >= 0 ? append_pids(m, pids, count) : ret;
 }
 
+static int append_property(sd_bus_message *m, const struct systemd_property *p)
+{
+	const char type[] = { p->type, 0 };
+	int ret = 0;
+
+	switch (p->type) {
+	case 'i':
+	case 'u':
+	case 'b':
+		return bus_api.message_append(m, "(sv)", p->name, type, (uint32_t)p->number);
+	case 'x':
+	case 't':
+		return bus_api.message_append(m, "(sv)", p->name, type, p->number);
+	case 's':
+		return bus_api.message_append(m, "(sv)", p->name, type, p->texts.v[0]);
+	default:
+		ret = bus_api.message_open_container(m, 'r', "sv");
+		if (ret >= 0)
+			ret = bus_api.message_append(m, "s", p->name);
+		if (ret >= 0)
+			ret = bus_api.message_open_container(m, 'v', "as");
+		if (ret >= 0)
+			ret = bus_api.message_open_container(m, 'a', "s");
+		for (size_t i = 0; ret >= 0 && i < p->texts.count; i++)
+			ret = bus_api.message_append(m, "s", p->texts.v[i]);
+		for (int i = 0; ret >= 0 && i < 3; i++)
+			ret = bus_api.message_close_container(m);
+		return ret;
+	}
+}
+
+/* Annotations are key, value, key, value ... */
+static int append_annotations(sd_bus_message *m, const struct oci_strings *annotations, struct error *err)
+{
+	size_t len = strlen(SYSTEMD_ANNOTATION);
+
+	for (size_t i = 0; i + 1 < annotations->count; i += 2) {
+		struct systemd_property property;
+		int ret;
+
+		if (strncmp(annotations->v[i], SYSTEMD_ANNOTATION, len) != 0)
+			continue;
+		if (systemd_parse_property(annotations->v[i] + len, annotations->v[i + 1], &property, err))
+			return -1;
+		ret = append_property(m, &property);
+		systemd_property_fini(&property);
+		if (ret < 0)
+			return error_errno(err, -ret, "cannot write a message for systemd");
+	}
+	return 0;
+}
+
 static bool is_v2(const struct cgroup *cg)
 {
 	bool alone;
@@ -347,7 +399,7 @@ static bool is_v2(const struct cgroup *cg)
 }
 
 static int start_scope(struct connection *conn, const struct cgroup *cg, const char *id, const pid_t *pids,
-		       size_t count, const struct oci_resources *r, char **ret_name, struct error *err)
+		       size_t count, const struct oci_spec *spec, char **ret_name, struct error *err)
 {
 	sd_bus_message *m = new_call(conn, "StartTransientUnit");
 	int ret = m ? bus_api.message_append(m, "ss", cg->unit, "replace") : -ENOMEM;
@@ -356,7 +408,8 @@ static int start_scope(struct connection *conn, const struct cgroup *cg, const c
 		ret = bus_api.message_open_container(m, 'a', "(sv)");
 	if (ret >= 0)
 		ret = append_scope(m, cg, id, pids, count, is_v2(cg));
-	if (ret >= 0 && append_limits(m, r, is_v2(cg), err)) {
+	if (ret >= 0 && (append_limits(m, &spec->resources, is_v2(cg), err) ||
+			 append_annotations(m, &spec->annotations, err))) {
 		bus_api.message_unref(m);
 		return -1;
 	}
@@ -387,8 +440,8 @@ static int unit_call(struct connection *conn, const char *method, const char *un
 	return bus_call(conn, m, mode != NULL, what, unit, ret_name, err);
 }
 
-int systemd_start(const struct cgroup *cg, const char *id, const pid_t *pids, size_t count,
-		  const struct oci_resources *resources, struct error *err)
+int systemd_start(const struct cgroup *cg, const char *id, const pid_t *pids, size_t count, const struct oci_spec *spec,
+		  struct error *err)
 {
 	AUTO(mem_free) char *name = NULL;
 	struct connection conn;
@@ -396,11 +449,11 @@ int systemd_start(const struct cgroup *cg, const char *id, const pid_t *pids, si
 	int ret = bus_open(cg->user, &conn, err);
 
 	if (!ret)
-		ret = start_scope(&conn, cg, id, pids, count, resources, &name, err);
+		ret = start_scope(&conn, cg, id, pids, count, spec, &name, err);
 	/* what failed under that name before stays until it is forgotten */
 	if (ret && name && !strcmp(name, SYSTEMD ".UnitExists") &&
 	    !unit_call(&conn, "ResetFailedUnit", cg->unit, NULL, "reset", NULL, &other))
-		ret = start_scope(&conn, cg, id, pids, count, resources, NULL, err);
+		ret = start_scope(&conn, cg, id, pids, count, spec, NULL, err);
 	bus_close(&conn);
 	return ret;
 }

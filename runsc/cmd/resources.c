@@ -97,7 +97,7 @@ static void set_in(json_t *data, const char *object, const char *key, json_t *va
 
 /*
  * The figures of the host's cgroup, in runc's shape. Tasks and the memory limit are the sentry's: on the host a guest's task
- * is several, and its limit is higher. Without a cgroup all are the sentry's.
+ * is several, and its limit is higher. Without a cgroup, and for containers in another's sandbox, all are the sentry's.
  */
 static json_t *stats_json(const struct container *c, const Urpc__EventData *e)
 {
@@ -106,11 +106,11 @@ static json_t *stats_json(const struct container *c, const Urpc__EventData *e)
 
 	json_object_set_new(data, "pids", json_pack("{s:o, s:o}", "current", integer(e->pids_current), "limit",
 						    integer(e->pids_limit)));
-	if (!cgroup_find(&c->cgroup, "cpuacct"))
+	if (c->sandbox || !cgroup_find(&c->cgroup, "cpuacct"))
 		set_in(data, "cpu", "usage",
 		       json_pack("{s:o, s:o, s:o}", "total", integer(e->cpu_total_ns), "kernel",
 				 integer(e->cpu_system_ns), "user", integer(e->cpu_user_ns)));
-	if (!cgroup_find(&c->cgroup, "memory")) {
+	if (c->sandbox || !cgroup_find(&c->cgroup, "memory")) {
 		set_in(data, "memory", "cache", integer(e->memory_cache));
 		set_in(data, "memory", "usage",
 		       json_pack("{s:o, s:o, s:o}", "limit", integer(e->memory_limit), "usage",
@@ -258,14 +258,10 @@ static int stream_events(struct container *c, int64_t interval, struct error *er
 				return -1;
 		}
 		if (pfd[WATCH_HOST].revents) {
-			uint64_t now = cgroup_oom_kills(&c->cgroup);
-
 			if (!drain(host))
 				pfd[WATCH_HOST].fd = -1;
-			/* the end of a cgroup is told the same way */
-			if (now > kills && print_oom(c, err))
+			else if (cgroup_oom_happened(&c->cgroup, &kills) && print_oom(c, err))
 				return -1;
-			kills = MAX(kills, now);
 		}
 		if (pfd[WATCH_END].revents || end < 0 || container_status_now(c) == STATUS_STOPPED)
 			return 0;
@@ -367,7 +363,20 @@ static char *changes_text(const struct update_values *v, const char **ret_name, 
 	return text;
 }
 
-/* Members of from into to, objects within objects too; null means "not given". */
+/* Engines send null, 0 and "" for what is to stay as it is, but for the few numbers where 0 says something. */
+static bool says_nothing(const char *key, const json_t *value)
+{
+	static const char *const zero_is_a_value[] = { "idle", "burst", "swappiness" };
+
+	for (size_t i = 0; i < ARRAY_COUNT(zero_is_a_value); i++) {
+		if (!strcmp(key, zero_is_a_value[i]))
+			return json_is_null(value);
+	}
+	return json_is_null(value) || (json_is_integer(value) && !json_integer_value(value)) ||
+	       (json_is_string(value) && !json_string_length(value));
+}
+
+/* Members of from into to, objects within objects too. */
 static void merge(json_t *to, json_t *from)
 {
 	const char *key;
@@ -379,7 +388,7 @@ static void merge(json_t *to, json_t *from)
 
 		if (json_is_object(value) && json_is_object(old))
 			merge(old, value);
-		else if (!json_is_null(value))
+		else if (!says_nothing(key, value))
 			json_object_set(to, key, value);
 	}
 }
@@ -428,7 +437,26 @@ static void complete(struct oci_resources *changes, const struct oci_resources *
 		changes->memory_limit = all->memory_limit;
 }
 
-static int update(const struct container *c, const struct update_values *v, struct arena *arena,
+/* Whether other containers are in its sandbox. */
+static bool has_members(const struct config *config, const struct container *c)
+{
+	struct error ignored;
+	struct strings ids;
+	bool found = false;
+
+	if (c->sandbox || container_list(config, &ids, &ignored))
+		return false;
+	for (size_t i = 0; i < ids.count && !found; i++) {
+		AUTO(container_free) struct container *other = NULL;
+
+		found = !container_load(config, ids.v[i], false, &other, &ignored) && other->sandbox &&
+			!strcmp(other->sandbox, c->id);
+	}
+	strings_fini(&ids);
+	return found;
+}
+
+static int update(const struct config *global, const struct container *c, const struct update_values *v, struct arena *arena,
 		  struct oci_spec *all, struct error *err)
 {
 	size_t size, config_size;
@@ -445,7 +473,8 @@ static int update(const struct container *c, const struct update_values *v, stru
 	if (!config || oci_spec_parse("config.json", config, config_size, all, err))
 		return -1;
 	complete(&changes, &all->resources);
-	if (cgroup_apply(&c->cgroup, &changes, changes.device_count > 0, err) || control_update(c, &changes, err))
+	if (cgroup_apply(&c->cgroup, &changes, changes.device_count > 0, err) || control_update(c, &changes, err) ||
+	    (has_members(global, c) && cgroup_lift(&c->cgroup, err)))
 		return -1;
 	ret = write_atomic_at(c->dir_fd, "config.json", config, config_size, 0600);
 	return ret ? error_errno(err, -ret, "cannot write %s/config.json", c->dir) : 0;
@@ -466,7 +495,7 @@ int cmd_update(struct config *config, const void *values, int count, char **oper
 	if (container_load(config, operands[0], true, &c, err) || container_lock(c, err) ||
 	    container_need(c, "update", LIVE, err))
 		return -1;
-	ret = update(c, v, &arena, &all, err);
+	ret = update(config, c, v, &arena, &all, err);
 	oci_spec_fini(&all);
 	arena_fini(&arena);
 	return ret;

@@ -117,7 +117,7 @@ static json_t *linux_features(void)
 		json_array_append_new(capabilities, json_string(capability_name(i)));
 	return json_pack("{s:o, s:o, s:{s:b, s:b, s:b, s:b, s:b}, s:o, s:{s:b}, s:{s:b}, s:{s:b}, s:{s:{s:b}}}",
 			 "namespaces", list_of(namespaces, ARRAY_COUNT(namespaces)), "capabilities", capabilities,
-			 "cgroup", "v1", 1, "v2", 1, "systemd", 0, "systemdUser", 0, "rdma", 0, "seccomp",
+			 "cgroup", "v1", 1, "v2", 1, "systemd", 1, "systemdUser", 1, "rdma", 1, "seccomp",
 			 seccomp_features(), "apparmor", "enabled", 0, "selinux", "enabled", 0, "intelRdt", "enabled",
 			 0, "mountExtensions", "idmap", "enabled", 0);
 }
@@ -127,7 +127,7 @@ int cmd_features(struct config *config, const void *values, int count, char **op
 		 struct error *err)
 {
 	/* annotations with this beginning change how the runtime works */
-	static const char *const unsafe[] = { ANNOTATION_FLAG };
+	static const char *const unsafe[] = { ANNOTATION_FLAG, "org.systemd.property." };
 
 	(void)config;
 	(void)values;

@@ -229,6 +229,7 @@ Urpc__Container *message_of_spec(struct arena *arena, const struct oci_spec *spe
 	out->n_sysctl = spec->sysctl.count;
 	out->sysctl = bytes_list(arena, spec->sysctl);
 	out->cgroup_path = text_or_empty(arena, extra->cgroup_path);
+	out->cgroup_version = extra->cgroup_version;
 	out->rootfs_propagation = spec->rootfs_propagation;
 	if (extra->seccomp) {
 		out->seccomp = bytes_of_size(extra->seccomp, extra->seccomp_size);

@@ -21,6 +21,7 @@ struct message_extra {
 	uint64_t overlay_size; /* bytes; 0: no limit */
 	bool root_shared, mounts_shared; /* others change the files meanwhile */
 	const char *cgroup_path;
+	uint32_t cgroup_version; /* of the host */
 	struct message_namespaces namespaces;
 	const bool *mount_is_file; /* one for each mount; NULL: all are directories */
 	const void *seccomp;	   /* compiled linux.seccomp; borrowed by the message */

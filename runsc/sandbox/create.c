@@ -217,9 +217,13 @@ static int make_cgroup(struct creation *cr, struct error *err)
 {
 	struct container *c = cr->c;
 	const char *path = cr->spec.cgroups_path;
+	struct error other;
 
 	if (cr->config->ignore_cgroups)
 		return 0;
+	/* the sentry and all stubs of the pod are in its first container's */
+	if (cr->pod.root && cgroup_lift(&cr->pod.root->cgroup, &other))
+		log_warn("%s", other.text);
 	if (cr->config->systemd_cgroup)
 		return cgroup_plan_scope(path, c->id, cr->config->rootless, &c->cgroup, err) ||
 				       container_save(c, err) ?
@@ -240,7 +244,7 @@ static int start_scope(struct creation *cr, struct error *err)
 	const pid_t pids[] = { c->gofer.pid, c->sentry.pid };
 	size_t count = cr->pod.root ? 1 : 2;
 
-	return c->cgroup.unit ? cgroup_start_scope(&c->cgroup, c->id, pids, count, &cr->spec.resources, err) : 0;
+	return c->cgroup.unit ? cgroup_start_scope(&c->cgroup, c->id, pids, count, &cr->spec, err) : 0;
 }
 
 /* The processes (one, in a sandbox that is there), and what can be done while they start. */
@@ -330,6 +334,7 @@ static int create_container(struct creation *cr, struct error *err)
 		.root_shared = !strcmp(cr->config->file_access, "shared"),
 		.mounts_shared = !strcmp(cr->config->file_access_mounts, "shared"),
 		.cgroup_path = cr->spec.cgroups_path,
+		.cgroup_version = cgroup_host_version(),
 		.namespaces = cr->pod.namespaces,
 		.mount_is_file = cr->mount_is_file,
 		.seccomp = cr->seccomp,

@@ -22,8 +22,16 @@ for file in {files}; do echo "$file=$(cat $file)"; done
 echo "joined=$(cat /proc/$(head -1 cgroup.procs)/cgroup)"
 $runsc update --memory 300m --memory-swap 400m --pids-limit 60 one || exit 1
 echo "updated=$(cat memory.max) $(cat memory.swap.max) $(cat pids.max)"
+$runsc update --memory 16m --memory-swap 16m one || exit 1
+$runsc events --interval 1h one >/events &
+while [ ! -s /events ]; do sleep 1; done
+sh -c 'echo 0 >cgroup.procs; exec tail /dev/zero' 2>/dev/null
+echo "eater=$?"
+while [ $(wc -l </events) = 1 ]; do sleep 1; done
+echo "event=$(tail -n 1 /events)"
 cd /
 $runsc delete --force one || exit 1
+wait
 [ -e $top/parent ] || echo gone=yes
 sed -i 's#/parent/x#rel#' /b/{name}/config.json
 $runsc run --detach --bundle /b/{name} two || exit 1
@@ -55,7 +63,7 @@ def version_2_alone(env, root):
     scratch = tempfile.mkdtemp(dir=env.dir)
     try:
         machine = emulated.Machine(env.out, scratch, env.dir + "/console")
-        machine.run([emulated.Job("v2", SCRIPT.format(name="v2", files=" ".join(FILES)), 100, done, config)], 150)
+        machine.run([emulated.Job("v2", SCRIPT.format(name="v2", files=" ".join(FILES)), 200, done, config)], 260)
     except emulated.Unavailable as why:
         raise Skip(str(why)) from None
     finally:
@@ -65,6 +73,7 @@ def version_2_alone(env, root):
               "memory.high": str(300 * MIB), "cpu.weight": "39", "cpu.max": "50000 100000", "cpuset.cpus": "0",
               "pids.max": "214", "hugetlb.2MB.max": str(4 * MIB), "io.weight": "default 4950",
               "joined": "0::/parent/x", "updated": "%d %d 244" % (host_memory(300 * MIB), 100 * MIB), "gone": "yes",
+              "eater": "137", "event": '{"type":"oom","id":"one"}',
               "relative": "0::/me/rel", "left": ""}
     assert {key: answers.get(key) for key in wanted} == wanted, answers
     assert 'unified resource "memory.low.high" can\'t be set' in answers["refused"], answers["refused"]

@@ -180,7 +180,8 @@ def update_changes_host_guest_and_state(env, root):
     assert stats["memory"]["usage"]["limit"] == 300 * MIB and stats["pids"]["limit"] == 60, stats
     # A file and stdin; what they do not name stays.
     with open(env.dir + "/r.json", "w") as f:
-        json.dump({"memory": {"limit": 200 * MIB, "swap": None}, "pids": {}}, f)
+        json.dump({"memory": {"limit": 200 * MIB, "swap": None, "reservation": 0}, "pids": {"limit": 0},
+                   "cpu": {"cpus": "", "shares": 0}}, f)
     expect(env.runsc("update", "--resources", env.dir + "/r.json", cid))
     assert now() == (str(host_memory(200 * MIB)), str(3 * 60 + 64), "50000"), now()
     expect(env.runsc("update", "-r", "-", cid, stdin='{"cpu": {"quota": -1}}'))
@@ -314,3 +315,114 @@ def without_any_cgroup(env, root):
     expect(run({"memory": {"limit": 64 * MIB}, "pids": {"limit": 50}, "cpu": {"quota": 100000}}, "--rootless"), 0, "done\n")
     expect_refused(run({"hugepageLimits": [{"pageSize": "2MB", "limit": 4 * MIB}]}, "--rootless"),
                    "cannot set hugetlb limit")
+
+
+@case()
+def events_tell_of_the_hosts_kills(env, root):
+    """A process of the host in the container's cgroup that wants more than its limit."""
+    need_cgroups()
+    edit = with_resources("/" + own_name(env), {"memory": {"limit": 16 * MIB}})
+    cid, pid = created(env, root, edit=edit)
+    dirs = directories(pid)
+    memory = dirs.get("memory", dirs.get(""))
+    with open(env.dir + "/events", "w") as out:
+        process = subprocess.Popen(env.runsc_argv("events", "--interval", "1h", cid), stdout=out,
+                                   stdin=subprocess.DEVNULL)
+    eater = subprocess.Popen(["/usr/bin/python3", "-c", "import sys; sys.stdin.read(1); x = bytearray(400 << 20)"],
+                             stdin=subprocess.PIPE)
+    try:
+        until(lambda: os.path.getsize(env.dir + "/events"), 10, "first figures")
+        with open(memory + "/cgroup.procs", "w") as f:
+            f.write(str(eater.pid))
+        eater.stdin.write(b"x")
+        eater.stdin.close()
+        assert eater.wait(30) == -9
+
+        def oom_lines():
+            with open(env.dir + "/events") as f:
+                return f.read().splitlines()[1:]
+        until(oom_lines, 10, "an event")
+        assert json.loads(oom_lines()[0]) == {"type": "oom", "id": cid}
+        stats = json.loads(expect(env.runsc("events", "--stats", cid)).out)["data"]
+        assert stats["memory"]["oom_kills"] == 1, stats
+        expect(env.runsc("delete", "--force", cid))
+        assert process.wait(10) == 0
+    finally:
+        for each in (process, eater):
+            each.kill()
+            each.wait()
+
+
+@case()
+def pods_are_limited_by_the_sentry(env, root):
+    """The first container's cgroup holds the whole pod: its limits go when another container joins."""
+    need_cgroups()
+    from e2e.pods import member, pod
+    first, pid = pod(env, root, edit=with_resources("/%s/a" % own_name(env),
+                                                    {"memory": {"limit": 64 * MIB}, "pids": {"limit": 20}}))
+    dirs = directories(pid)
+
+    def limits(where):
+        return [value(where, "memory", "memory.limit_in_bytes", "memory.max"),
+                value(where, "pids", "pids.max", "pids.max")]
+    assert limits(dirs) == [str(host_memory(64 * MIB)), "124"], limits(dirs)
+    second, second_pid = member(env, root, "sleep 100", first, pid,
+                                edit=with_resources("/%s/b" % own_name(env),
+                                                    {"memory": {"limit": 128 * MIB}, "pids": {"limit": 30}}))
+    memory, tasks = limits(dirs)
+    assert tasks == "max" and (memory == "max" or int(memory) > 1 << 60), (memory, tasks)
+    assert limits(directories(second_pid)) == [str(host_memory(128 * MIB)), "154"]
+    expect(env.runsc("update", "--pids-limit", "25", first))
+    assert limits(dirs)[1] == "max"
+    for cid, limit, tasks in ((first, 64, 25), (second, 128, 30)):
+        stats = json.loads(expect(env.runsc("events", "--stats", cid)).out)["data"]
+        assert stats["memory"]["usage"]["limit"] == limit * MIB and stats["pids"]["limit"] == tasks, stats
+    expect(env.runsc("delete", "--force", second))
+    expect(env.runsc("delete", "--force", first))
+
+
+@case()
+def what_is_left_in_it(env, root):
+    """A process that somebody put in: killed with a cgroup that runsc made, left alone in one that was there."""
+    need_cgroups()
+    for was_there in (False, True):
+        path = "/%s-%d" % (own_name(env), was_there)
+        paths = [word + path for word in sorted({d[:-1] if d.endswith("/") else d for d in mounts_of_hierarchies()})]
+        if was_there:
+            for directory in paths:
+                os.mkdir(directory)
+        cid, _ = created(env, root, edit=with_resources(path, {}))
+        other = subprocess.Popen(["sleep", "100"])
+        try:
+            for directory in paths:
+                with open(directory + "/cgroup.procs", "w") as f:
+                    f.write(str(other.pid))
+            expect(env.runsc("delete", "--force", cid))
+            if was_there:
+                assert other.poll() is None and all(os.path.exists(directory) for directory in paths)
+            else:
+                assert other.wait(5) == -9 and not [d for d in paths if os.path.exists(d)]
+        finally:
+            other.kill()
+            other.wait()
+            for directory in paths if was_there else ():
+                until(lambda d=directory: not remove_dir(d), 5, "the end of " + directory)
+
+
+def mounts_of_hierarchies():
+    """The mount point of each hierarchy, once."""
+    found = {}
+    with open("/proc/self/mountinfo") as f:
+        for words in map(str.split, f):
+            kind = words[words.index("-") + 1]
+            if kind in ("cgroup", "cgroup2"):
+                found.setdefault(words[-1] if kind == "cgroup" else kind, words[4])
+    return found.values()
+
+
+def remove_dir(path):
+    try:
+        os.rmdir(path)
+    except OSError:
+        return os.path.exists(path)
+    return False

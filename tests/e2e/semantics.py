@@ -315,4 +315,4 @@ def features_are_true(env, root):
     assert len(features["linux"]["capabilities"]) == 41 and "rbind" in features["mountOptions"]
     assert features["mountOptions"] == sorted(set(features["mountOptions"]))
     assert len(features["mountOptions"]) > 40 and "tmpcopyup" not in features["mountOptions"]
-    assert features["potentiallyUnsafeConfigAnnotations"] == ["dev.gvisor.flag."]
+    assert features["potentiallyUnsafeConfigAnnotations"] == ["dev.gvisor.flag.", "org.systemd.property."]

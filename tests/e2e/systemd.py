@@ -92,7 +92,12 @@ def scope_from_start_to_end(env, root):
         slice_name = "rt%s.slice" % os.path.basename(env.dir).replace("-", "")
         name = own_name(env)
         resources = {"memory": {"limit": 128 * MIB}, "pids": {"limit": 10}, "cpu": {"quota": 50000, "period": 100000}}
-        bundle = env.bundle("sleep 100", root, edit=with_resources("%s:pre:%s" % (slice_name, name), resources))
+
+        def edit(config):
+            with_resources("%s:pre:%s" % (slice_name, name), resources)(config)
+            config["annotations"] = {"org.systemd.property.TimeoutStopSec": "3",
+                                     "org.systemd.property.After": "['x.service']"}
+        bundle = env.bundle("sleep 100", root, edit=edit)
         cid = env.new_id()
         expect(s.runsc("create", "--bundle", bundle, "--pid-file", env.dir + "/pid", cid))
         with open(env.dir + "/pid") as f:
@@ -118,6 +123,8 @@ def scope_from_start_to_end(env, root):
         limit = "UINT64 %d" % host_memory(128 * MIB)
         assert has_property(calls, "MemoryLimit", limit) or has_property(calls, "MemoryMax", limit), calls
         assert has_property(calls, "PIDs", "UINT32 %d" % pid), calls
+        assert has_property(calls, "TimeoutStopUSec", "UINT64 3000000"), calls
+        assert has_property(calls, "After", 'STRING "x.service"'), calls
         expect(s.runsc("update", "--pids-limit", "20", cid))
         assert value(dirs, "pids", "pids.max", "pids.max") == "124"
         calls = s.calls()

@@ -305,3 +305,43 @@ TEST(controllers_that_are_missing)
 	r.memory_limit = 1 << 20;
 	CHECK(cgroup_apply(&some, &r, true, &err) && strstr(err.text, "no file of that name in /nonexistent"));
 }
+
+static void expect_property(const char *name, const char *text, const char *want)
+{
+	struct systemd_property p;
+	struct error err;
+	char got[256] = "refused";
+	size_t len;
+
+	if (!systemd_parse_property(name, text, &p, &err)) {
+		len = (size_t)snprintf(got, sizeof(got), "%s %c %lld", p.name, p.type, (long long)p.number);
+		for (size_t i = 0; i < p.texts.count; i++)
+			len += (size_t)snprintf(got + len, sizeof(got) - len, " <%s>", p.texts.v[i]);
+		systemd_property_fini(&p);
+	}
+	if (strcmp(got, want) != 0)
+		test_fail(__FILE__, __LINE__, "%s=%s: got %s, want %s", name, text, got, want);
+}
+
+TEST(properties_by_annotation)
+{
+	expect_property("TimeoutStopUSec", "uint64 10000000", "TimeoutStopUSec t 10000000");
+	expect_property("TimeoutStopSec", "7", "TimeoutStopUSec t 7000000");
+	expect_property("KillSignal", "15", "KillSignal i 15");
+	expect_property("Weight", "-3", "Weight i -3");
+	expect_property("SendSIGHUP", "true", "SendSIGHUP b 1");
+	expect_property("CollectMode", "'inactive-or-failed'", "CollectMode s 0 <inactive-or-failed>");
+	expect_property("After", "['a.service', \"b.slice\"]", "After a 0 <a.service> <b.slice>");
+	expect_property("After", "[]", "After a 0");
+	expect_property("After", "['a' 'b']", "refused");
+	expect_property("After", "['a", "refused");
+	expect_property("After", "['a'] x", "refused");
+	expect_property("CollectMode", "'a'b", "refused");
+	expect_property("CollectMode", "plain", "refused");
+	expect_property("KillSignal", "uint32 -1", "refused");
+	expect_property("KillSignal", "99999999999", "refused");
+	expect_property("TimeoutStopSec", "'5'", "refused");
+	expect_property("TimeoutStopSec", "-5", "refused");
+	expect_property("bad", "1", "refused");
+	expect_property("Bad-Name", "1", "refused");
+}

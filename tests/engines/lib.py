@@ -209,6 +209,8 @@ class Engine:
 
     name = "?"
     steps = None
+    # The list can be run with other runtimes.
+    comparable = True
     # Inserted behind these sub-commands.
     options = {}
 

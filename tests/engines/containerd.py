@@ -4,7 +4,7 @@ import signal
 import subprocess
 import time
 
-from lib import DIR, Engine, HostServer, Steps, until
+from lib import DIR, SANDBOX_ROOM, Engine, HostServer, Steps, memory_limits, until
 
 steps = Steps()
 step = steps.step
@@ -160,7 +160,7 @@ def metrics(e):
         got = until(lambda: int(values().get("cpuacct.usage", values().get("cpu.usage_usec", "0"))) > 10 ** 6 and values(), 10,
                     "processor time")
         assert int(got.get("memory.usage_in_bytes", got.get("memory.usage", "0"))) > 0, got
-        assert int(got.get("memory.limit_in_bytes", got.get("memory.usage_limit", 100 << 20))) == 100 << 20, got
+        assert any(100 <= limit <= 100 + SANDBOX_ROOM for limit in memory_limits(c)), memory_limits(c)
         assert int(got.get("pids.current", "1")) >= 1
 
 

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import time
 
+from cli import SIZE
 from lib import DIR, SANDBOX_ROOM, Engine, HostServer, Steps, memory_limits, until
 
 steps = Steps()
@@ -102,9 +103,8 @@ def run_stdin(e):
 @step
 def run_terminal(e):
     with e.terminal("run --rm -t bb %s sh" % e.id()) as term:
-        term.say("tty; stty size; echo 'ready'now\n")
+        term.say("tty; %s; echo 'ready'now\n" % SIZE)
         term.until("/dev/pts/0")
-        term.until("30 100")
         term.until("readynow")
         term.say("exit 5\n")
         assert term.end() == 5
@@ -122,9 +122,8 @@ def exec_(e):
 def exec_terminal(e):
     with e.task(SLEEPER) as c:
         with e.terminal("task exec -t --exec-id x1 %s sh" % c) as term:
-            term.say("tty; stty size; echo 'ready'now\n")
+            term.say("tty; %s; echo 'ready'now\n" % SIZE)
             term.until("/dev/pts/")
-            term.until("30 100")
             term.until("readynow")
             term.say("exit 5\n")
             assert term.end() == 5

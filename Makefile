@@ -2,6 +2,7 @@
 #   make            build/runsc build/runsc-sentry build/runsc-gofer
 #   make check      everything that CI runs        (sudo; installs dependencies first)
 #   make run        a first program in a sandbox   (sudo; installs dependencies first)
+#   make install    PREFIX/bin/runsc and its two helpers in PREFIX/libexec/runsc (PREFIX=/usr/local, DESTDIR=); make uninstall
 # Variables: CC, SAN=asan,ubsan | tsan, DEBUG=1 (lock ranks and audits), V=1 (full command lines)
 
 CC ?= gcc
@@ -76,6 +77,16 @@ $(call obj,$(SENTRY_SRC) $(PLATFORM_SRC) $(HOST_SRC) $(BASE_SRC)): \
 	ALL_CFLAGS += $(if $(SAN),,-mgeneral-regs-only)
 
 objects: $(call obj,$(SENTRY_SRC) $(PLATFORM_SRC) $(GOFER_SRC) $(RUNSC_SRC))
+
+PREFIX ?= /usr/local
+INSTALLED := $(DESTDIR)$(PREFIX)/bin/runsc $(DESTDIR)$(PREFIX)/libexec/runsc
+# The helpers first: runsc refuses those of another build.
+install: all
+	install -D -m 755 -t $(DESTDIR)$(PREFIX)/libexec/runsc $(OUT)/runsc-sentry $(OUT)/runsc-gofer
+	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(OUT)/runsc
+uninstall:
+	rm -rf $(INSTALLED)
+.PHONY: install uninstall
 
 include tests/tests.mk
 

@@ -1,5 +1,7 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
@@ -318,6 +320,30 @@ static int narrow_strace(const struct creation *cr, struct urpc_client *client, 
 	return ret ? control_fail(client, ret, "choose the traced system calls", err) : 0;
 }
 
+/*
+ * A container for which config.json has no name is called as the host is, or as its uts namespace by path is: a new
+ * namespace begins as a copy. Not one that joins a container of ours, which has its name from there.
+ */
+static void take_hostname(struct creation *cr)
+{
+	const char *path = cr->spec.namespaces[NS_UTS].path;
+	char name[HOST_NAME_MAX + 1] = "";
+	int own, other;
+
+	if (cr->spec.hostname || cr->pod.namespaces.of[NS_UTS] || cr->pod.namespaces.shared[NS_UTS])
+		return;
+	own = path ? open("/proc/self/ns/uts", O_RDONLY | O_CLOEXEC) : -1;
+	other = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+	if (!path || (own >= 0 && other >= 0 && setns(other, CLONE_NEWUTS) == 0)) {
+		if (gethostname(name, sizeof(name) - 1) == 0)
+			cr->spec.hostname = arena_strdup(&cr->spec.arena, name);
+		if (path && setns(own, CLONE_NEWUTS) < 0)
+			log_warn("cannot return from the uts namespace %s: %s", path, strerror(errno));
+	}
+	fd_close(own);
+	fd_close(other);
+}
+
 /* Tells the sentry: CreateRoot, or CreateSubcontainer of the sandbox that is joined. */
 static int create_container(struct creation *cr, struct error *err)
 {
@@ -356,6 +382,7 @@ static int create_container(struct creation *cr, struct error *err)
 	if (cr->overlay_fd >= 0)
 		fds[count++] = cr->overlay_fd;
 	fds[count++] = cr->status_fd;
+	take_hostname(cr);
 	message = message_of_spec(&cr->spec.arena, &cr->spec, &extra);
 	ret = cr->pod.root ? urpc_containerManager_CreateSubcontainer(client, message, fds, count, &empty) :
 			     urpc_containerManager_CreateRoot(client, message, fds, count, &empty);

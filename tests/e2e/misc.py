@@ -2,6 +2,7 @@
 import glob
 import json
 import os
+import subprocess
 
 from cases import expect, expect_refused, until
 from e2e import registry
@@ -251,3 +252,26 @@ def home_of_user(env, root):
     expect(env.runsc("start", cid))
     expect(env.runsc("exec", "--user", "1000:1000", cid, "sh", "-c", "echo $HOME"), out="/home/user\n")
     expect(env.runsc("delete", "--force", cid))
+
+
+@case()
+def hostname_of_namespace(env, root):
+    """Without a name in config.json: the host's, or that of the uts namespace by path."""
+    def name_with(uts):
+        def edit(config):
+            del config["hostname"]
+            config["linux"]["namespaces"] = [n for n in config["linux"]["namespaces"] if n["type"] != "uts"] + uts
+        bundle = env.bundle("hostname; cat /proc/sys/kernel/hostname", root, edit=edit)
+        return expect(env.runsc("run", "--bundle", bundle, env.new_id())).out
+    ours = os.uname().nodename
+    assert name_with([]) == name_with([{"type": "uts"}]) == (ours + "\n") * 2
+    other = subprocess.Popen(["unshare", "-u", "sh", "-c", "hostname other; echo ready; exec sleep 100"],
+                             stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout.readline() == "ready\n"
+        assert name_with([{"type": "uts", "path": "/proc/%d/ns/uts" % other.pid}]) == "other\nother\n"
+    finally:
+        other.kill()
+        other.wait()
+        other.stdout.close()
+    assert os.uname().nodename == ours

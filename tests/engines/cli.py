@@ -8,7 +8,7 @@ import socket
 import subprocess
 import time
 
-from lib import DIR, HostServer, Steps, expect, fetch, until
+from lib import DIR, SANDBOX_ROOM, HostServer, Steps, expect, fetch, memory_limits, until
 
 SLEEP = "bb sleep 1000"
 # Ends by itself when it gets TERM, else never.
@@ -276,14 +276,10 @@ def stats(e):
 def update(e):
     with e.container("--memory 100m --memory-swap 100m " + SLEEP) as c:
         e("update --memory 150m --memory-swap 150m --cpu-shares 512 " + c)
-        groups = []
-        for where in ("/sys/fs/cgroup/memory", "/sys/fs/cgroup/unified", "/sys/fs/cgroup"):
-            for path, _, files in os.walk(where):
-                for file in ("memory.limit_in_bytes", "memory.max"):
-                    if file in files and e("inspect -f {{.Id}} " + c).out.strip() in path:
-                        with open(path + "/" + file) as f:
-                            groups.append(f.read().strip())
-        assert str(150 << 20) in groups, groups
+        groups = memory_limits(e("inspect -f {{.Id}} " + c).out.strip())
+        assert any(150 <= limit <= 150 + SANDBOX_ROOM for limit in groups), groups
+        e("exec %s sh -c 'cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null'" % c,
+          status=None, out="157286400\n")
 
 
 @step

@@ -66,10 +66,6 @@ class Cri(Engine):
     steps = steps
 
     def start(self):
-        try:
-            import grpc
-        except ImportError:
-            raise Skip("python3-grpcio is not installed") from None
         self.pods = []
         os.makedirs(DIR + "/cni")
         with open(DIR + "/cni/10-net.conflist", "w") as f:
@@ -97,8 +93,7 @@ state = "{0}/state"
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.{1}.options]
       BinaryName = "{2}"
 """.format(DIR, self.runtime, self.path), name="config.toml")
-        self.channel = grpc.insecure_channel("unix://" + DIR + "/c.sock")
-        self.error = grpc.RpcError
+        self.connect(DIR + "/c.sock")
 
         def ready():
             with contextlib.suppress(Refused):
@@ -112,6 +107,13 @@ state = "{0}/state"
                            stdout=subprocess.DEVNULL)
         # {1: ImageSpec} until the plugin has seen it
         until(lambda: 1 in self.call("ImageStatus", {1: {1: "localhost/bb:1"}}, service="ImageService"), 10, "the image")
+
+    def connect(self, path):
+        try:
+            import grpc
+        except ImportError:
+            raise Skip("python3-grpcio is not installed") from None
+        self.channel, self.error = grpc.insecure_channel("unix://" + path), grpc.RpcError
 
     def call(self, method, message, service="RuntimeService", timeout=30):
         call = self.channel.unary_unary("/runtime.v1.%s/%s" % (service, method))
@@ -171,7 +173,7 @@ class Pod:
 
     def create(self, command, mounts=(), resources=None, security=None, image="bb", more=None):
         name = self.e.new_name()
-        config = {1: {1: name}, 2: {1: "localhost/%s:1" % image}, 3: command, 7: [{1: there, 2: here} for here, there in mounts],
+        config = {1: {1: name}, 2: {1: image if "/" in image else "localhost/%s:1" % image}, 3: command, 7: [{1: there, 2: here} for here, there in mounts],
                   11: name + ".log", 15: {1: resources or {}, 2: {3: self.options, **(security or {})}}, **(more or {})}
         got = self.e.call("CreateContainer", {1: self.id, 2: config, 3: self.config})
         return Container(self, got[1].decode(), name)

@@ -209,6 +209,8 @@ class Engine:
 
     name = "?"
     steps = None
+    # The list can be run with other runtimes.
+    comparable = True
     # Inserted behind these sub-commands.
     options = {}
 
@@ -347,6 +349,21 @@ class Engine:
     may_stay = ()
     # What the engine calls the cgroup of a container.
     cgroup_name = "[0-9a-f]{64}"
+
+
+def memory_limits(word):
+    """The limits of memory, in MiB, of all cgroups with `word` in their path."""
+    found = []
+    for top, _, files in os.walk(CGROUPS):
+        for file in ("memory.limit_in_bytes", "memory.max"):
+            if file in files and word in top:
+                with open(top + "/" + file) as f:
+                    found.append(int(f.read().replace("max", "-1")) >> 20)
+    return found
+
+
+# A sandbox is given more on the host than its guest may use: what the sentry itself takes.
+SANDBOX_ROOM = 128
 
 
 class HostServer:

@@ -22,10 +22,10 @@ class Podman(Engine):
     may_stay = ("aardvark-dns",)
 
     def start(self):
-        # Without a low limit of its own podman asks for one that needs CAP_SYS_RESOURCE.
+        # Without low limits podman asks for some that need CAP_SYS_RESOURCE; `play kube` of 4.3 swaps soft and hard.
         conf = self.file("""
 [containers]
-default_ulimits = ["nofile=1024:4096", "nproc=4096:4096"]
+default_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]
 [network]
 network_backend = "netavark"
 network_config_dir = "{0}/networks"

@@ -74,6 +74,7 @@ struct kv_slot {
 };
 
 struct kv_ring0;
+struct r0_data;
 
 struct kv_platform {
 	struct platform pub;
@@ -165,6 +166,7 @@ struct kv_context {
 	enum switch_why host_why;     /* with R0_HOST */
 	void *exit_stack;
 	uint64_t enter_sp;
+	struct r0_data *data;	      /* of the vCPU that it last entered with: memory that is never freed */
 };
 
 static inline struct kv_context *kv_context(struct pcontext *ctx)

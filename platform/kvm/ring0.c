@@ -12,6 +12,7 @@
 #include <sys/auxv.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <linux/audit.h>
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -341,7 +342,7 @@ static void enter_regs(struct kv_context *ctx, struct kv_vcpu *v)
 /* The thread is no longer in ring 0, and has no vCPU. Takes vcpu_mu only. */
 static void step_out(struct kv_context *ctx, bool running)
 {
-	const struct r0_data *d = data_of(ctx->platform, ctx->vcpu);
+	const struct r0_data *d = ctx->data;
 
 	if (d->fpu_saved) {
 		ctx->fpu_fresh = true;
@@ -359,7 +360,7 @@ static _Noreturn void resume_c(struct kv_context *ctx, const struct kvm_regs *re
 {
 	_Alignas(64) uint8_t fpu[XSAVE_MAX];
 	struct kvm_regs r = *regs;
-	bool has_fpu = data_of(ctx->platform, ctx->vcpu)->c_fpu;
+	bool has_fpu = ctx->data->c_fpu;
 
 	if (has_fpu && ioctl(ctx->vcpu->fd, KVM_GET_XSAVE, fpu) < 0)
 		BUG("kvm: FPU state of the sentry is lost");
@@ -372,21 +373,37 @@ static _Noreturn void resume_c(struct kv_context *ctx, const struct kvm_regs *re
 static _Noreturn void resume_user_out(struct kv_context *ctx, unsigned int code, bool running, int saved_errno)
 {
 	struct kvm_regs r = { .rip = (uint64_t)(uintptr_t)kv_ring0_user_out, .rax = code,
-			      .rsp = data_of(ctx->platform, ctx->vcpu)->c_sp };
+			      .rsp = ctx->data->c_sp };
 
 	step_out(ctx, running);
 	errno = saved_errno;
 	kv_ring0_resume(&r, NULL, 0, true);
 }
 
-static _Noreturn void lost(const struct kv_vcpu *v, int err)
+static _Noreturn void lost(const struct kv_context *ctx, const struct kv_vcpu *v, int err)
 {
 	const struct kvm_regs *r = &v->run->s.regs.regs;
+	const struct r0_data *d = ctx->data;
+	struct r0_frame f;
 
-	log_error("kvm: exit %u (error %d, suberror %u) in ring 0 at 0x%llx, stack 0x%llx, cr2 0x%llx", v->run->exit_reason, err,
-		  v->run->internal.suberror, (unsigned long long)r->rip, (unsigned long long)r->rsp,
-		  (unsigned long long)v->run->s.regs.sregs.cr2);
+	memcpy(&f, (const char *)v->stack_end - sizeof(f), sizeof(f));
+	log_error("kvm: exit %u (error %d, suberror %u) in ring 0 at 0x%llx, stack 0x%llx, cr2 0x%llx; vCPU %u, root 0x%llx, its last "
+		  "exception %llu (error 0x%llx) at 0x%llx; user at 0x%llx, fpu %u %u, kicked %u",
+		  v->run->exit_reason, err, v->run->internal.suberror, (unsigned long long)r->rip, (unsigned long long)r->rsp,
+		  (unsigned long long)v->run->s.regs.sregs.cr2, v->index, (unsigned long long)ctx->as->root.gpa,
+		  (unsigned long long)f.vector, (unsigned long long)f.error, (unsigned long long)f.rip,
+		  (unsigned long long)ctx->pub.regs.rip, d->fpu_saved, d->c_fpu, d->kicked);
 	BUG("kvm: ring 0");
+}
+
+/* ioctl(fd, KVM_RUN) without the C library, which would write errno. 0 or -errno. */
+static int run_vcpu(int fd)
+{
+	long r;
+
+	__asm__ volatile("syscall" : "=a"(r) : "a"((long)SYS_ioctl), "D"((long)fd), "S"((long)KVM_RUN), "d"(0l)
+			 : "rcx", "r11", "memory");
+	return (int)r;
 }
 
 static bool in_text(uint64_t rip, const char *start, const char *end)
@@ -415,7 +432,7 @@ static void c_fault(struct kv_context *ctx, struct kv_vcpu *v, int saved_errno)
 		resume_user_out(ctx, R0_HOST, true, saved_errno);
 	}
 	if (!in_window(f.rip))
-		lost(v, (int)f.vector);
+		lost(ctx, v, (int)f.vector);
 	resume_c(ctx, r, false, saved_errno);
 }
 
@@ -433,8 +450,9 @@ _Noreturn void kv_ring0_loop(struct kv_context *ctx)
 	const uint64_t fault = KV_R0_HANDLERS + (uint64_t)(kv_r0_c_fault - kv_r0_handlers);
 	struct kvm_run *run = v->run;
 	struct kvm_regs *r = &run->s.regs.regs;
-	int saved_errno = errno, err;
+	int saved_errno, err;
 
+	ctx->data = d;
 	d->regs = &ctx->pub.regs;
 	d->fs = fs_base();
 	d->fpu = ctx->fpu;
@@ -445,7 +463,8 @@ _Noreturn void kv_ring0_loop(struct kv_context *ctx)
 	enter_regs(ctx, v);
 	ctx->in_ring0 = true;
 	for (;;) {
-		err = ioctl(v->fd, KVM_RUN, 0) < 0 ? -errno : 0;
+		err = run_vcpu(v->fd);
+		saved_errno = errno; /* C code's, which may have set it in ring 0; resume_* put it back */
 		if (err == -EINTR)
 			kv_kick_take();
 		if (run->s.regs.sregs.ss.dpl == 3) {
@@ -465,7 +484,7 @@ _Noreturn void kv_ring0_loop(struct kv_context *ctx)
 			continue;
 		}
 		if (err != -EINTR && err != -EFAULT)
-			lost(v, err);
+			lost(ctx, v, err);
 		if (err == -EINTR && (!in_window(r->rip) || in_text(r->rip, (const char *)kv_ring0_user, kv_ring0_window))) {
 			d->kicked = 1;
 			continue;
@@ -474,7 +493,7 @@ _Noreturn void kv_ring0_loop(struct kv_context *ctx)
 		if (in_text(r->rip, kv_ring0_window, kv_ring0_user_end))
 			resume_user_out(ctx, R0_AGAIN, true, saved_errno);
 		if (!in_window(r->rip))
-			lost(v, err);
+			lost(ctx, v, err);
 		resume_c(ctx, r, false, saved_errno);
 	}
 }
@@ -537,7 +556,7 @@ static enum switch_why run_user(struct kv_context *ctx)
 
 	if (stepped)
 		g->eflags |= TRAP_FLAG;
-	event = kv_ring0_user(data_of(ctx->platform, ctx->vcpu));
+	event = kv_ring0_user(ctx->data); /* the vCPU may be another's by now, if this is the host */
 	addr = g->orig_rax;
 	if (stepped)
 		g->eflags &= ~(uint64_t)TRAP_FLAG;

@@ -270,16 +270,35 @@ def pause_one_of_a_pod(env, root):
 @case()
 def sandbox_ends_with_a_status(env, root):
     """Every container's stand-in ends, with 137, when the root container does; those that had ended keep their status."""
-    box, pid = pod(env, root, "sleep 0.5; exit 7")
+    box, pid = pod(env, root, "sleep 1; exit 7")
     one, one_pid = member(env, root, "sleep 100", box, pid)
     exec_pid = env.dir + "/exec.pid"
+    execs = [subprocess.Popen(env.runsc_argv("exec", c, "sleep", "100"), stdin=subprocess.DEVNULL, start_new_session=True)
+             for c in (box, one)]
     expect(detached(env, "exec", "--detach", "--pid-file", exec_pid, one, "sleep", "100"))
     until(lambda: status_of(env, box) == "stopped" and status_of(env, one) == "stopped", what="the end")
+    assert [e.wait(10) for e in execs] == [137, 137]
     assert json.loads(env.runsc("wait", box).out)["exitStatus"] == 7
     assert json.loads(env.runsc("wait", one).out)["exitStatus"] == 137
     until(lambda: gone(one_pid) and gone(int(open(exec_pid).read())), what="the processes on the host")
     expect(env.runsc("delete", box))
     expect(env.runsc("delete", one))
+
+
+@case()
+def stopped_all_at_once(env, root):
+    """podman sends SIGTERM to all containers of a pod, its infra container too: the others finish what they do."""
+    box, pid = pod(env, root, "trap 'exit 0' TERM; while true; do sleep 0.05; done")
+    one, _ = member(env, root, "trap 'sleep 1.5; exit 11' TERM; while true; do sleep 0.05; done", box, pid)
+    two, _ = member(env, root, "sleep 100", box, pid)
+    time.sleep(0.2)
+    expect(env.runsc("kill", box, "TERM"))
+    expect(env.runsc("kill", one, "15"))
+    until(lambda: status_of(env, box) == "stopped", what="the end", seconds=10)
+    assert json.loads(env.runsc("wait", one).out)["exitStatus"] == 11
+    assert json.loads(env.runsc("wait", two).out)["exitStatus"] == 137
+    assert json.loads(env.runsc("wait", box).out)["exitStatus"] == 0
+    expect(env.runsc("delete", one, two, box))
 
 
 @case()

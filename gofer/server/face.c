@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/mount.h>
+#include <linux/netlink.h>
 #include <linux/openat2.h>
 #include <poll.h>
 #include <sched.h>
@@ -19,6 +20,7 @@
 
 #include "gofer/server/server.h"
 #include "platform/host/seccomp.h"
+#include "platform/host/socket.h"
 
 #define EXIT_SIGNAL_BASE 128
 
@@ -119,7 +121,7 @@ int face_user_namespace(const struct gofer_options *opt, char *why, size_t why_s
 }
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-int face_filter(char *why UNUSED, size_t why_size UNUSED)
+int face_filter(bool sockets UNUSED, char *why UNUSED, size_t why_size UNUSED)
 {
 	return 0;
 }
@@ -128,22 +130,41 @@ int face_filter(char *why UNUSED, size_t why_size UNUSED)
 static const struct seccomp_rule face_rules[] = {
 #include "gofer/seccomp/face.def"
 };
+static const struct seccomp_rule socket_rules[] = {
+#define RULES_SOCKETS
+#include "gofer/seccomp/face.def"
+};
 
-int face_filter(char *why, size_t why_size)
+int face_filter(bool sockets, char *why, size_t why_size)
 {
-	const struct seccomp_set set = { face_rules, ARRAY_COUNT(face_rules) };
+	const struct seccomp_set sets[] = { { face_rules, ARRAY_COUNT(face_rules) },
+					    { socket_rules, ARRAY_COUNT(socket_rules) } };
 
-	return seccomp_load_rules(&set, 1, SECCOMP_KILL, why, why_size);
+	return seccomp_load_rules(sets, sockets ? 2 : 1, SECCOMP_KILL, why, why_size);
 }
 #endif
 
+/* TCP, UDP and ping, and questions about the interfaces: what the sentry could make in its own namespace. */
+static bool socket_allowed(int family, int type, int protocol)
+{
+	if (family == AF_NETLINK)
+		return type == SOCK_RAW && protocol == NETLINK_ROUTE;
+	return (family == AF_INET || family == AF_INET6) && (type == SOCK_STREAM || type == SOCK_DGRAM) && protocol >= 0;
+}
+
 NORETURN void face_stand(const struct gofer_options *opt, int server)
 {
-	struct pollfd pfd[] = { { .fd = opt->status_fd, .events = POLLIN }, { .fd = server, .events = POLLIN } };
+	struct pollfd pfd[] = { { .fd = opt->status_fd, .events = POLLIN },
+				{ .fd = server, .events = POLLIN },
+				{ .fd = opt->socket_fd, .events = POLLIN } };
 	int status = 0;
 
-	while (poll(pfd, ARRAY_COUNT(pfd), -1) < 0 && errno == EINTR)
-		;
+	while (!pfd[0].revents && !pfd[1].revents) {
+		if (poll(pfd, ARRAY_COUNT(pfd), -1) < 0 && errno != EINTR)
+			break;
+		if (pfd[2].revents && host_socket_answer(opt->socket_fd, socket_allowed) < 0)
+			pfd[2].fd = -1;
+	}
 	if (opt->status_fd < 0)
 		_exit(0);
 	/* no word: the sentry died, or the server did and the sentry ends for want of files */

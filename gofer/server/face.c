@@ -23,6 +23,8 @@
 #include "platform/host/socket.h"
 
 #define EXIT_SIGNAL_BASE 128
+/* How long the sentry's word may come after the server has ended. */
+#define WORD_MS 1000
 
 /* Puts the container's root over a directory of the host's tree and makes that the working directory. */
 static int place_root(int tree, char *why, size_t why_size)
@@ -167,6 +169,9 @@ NORETURN void face_stand(const struct gofer_options *opt, int server)
 	}
 	if (opt->status_fd < 0)
 		_exit(0);
+	/* at the container's end its files are given up, and with them the server, before the word comes */
+	if (!pfd[0].revents)
+		(void)!poll(pfd, 1, WORD_MS);
 	/* no word: the sentry died, or the server did and the sentry ends for want of files */
 	if (!pfd[0].revents || read(opt->status_fd, &status, sizeof(status)) != (ssize_t)sizeof(status))
 		_exit(EXIT_SIGNAL_BASE + SIGKILL);

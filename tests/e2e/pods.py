@@ -337,16 +337,18 @@ def stopped_all_at_once(env, root):
 def status_of_the_stand_ins(env, root):
     """Whoever started a container reaps the status of its init from the process in the pid file, as conmon does."""
     box, pid = pod(env, root)
-    bundle = pod_bundle(env, root, "sleep 0.2; exit 9", box, namespaces=paths_of(pid, "network"))
+    bundle = pod_bundle(env, root, "sleep 1; exit 9", box, namespaces=paths_of(pid, "network"))
     script = ("import ctypes, os, subprocess, sys\n"
               "ctypes.CDLL(None).prctl(36, 1)\n"  # PR_SET_CHILD_SUBREAPER
               "r, pid_file, cid = sys.argv[1:4]; argv = sys.argv[4:]\n"
               "subprocess.check_call(argv + ['create', '--bundle', r, '--pid-file', pid_file, cid])\n"
               "subprocess.check_call(argv + ['start', cid])\n"
-              "print(os.waitstatus_to_exitcode(os.waitpid(int(open(pid_file).read()), 0)[1]))\n")
+              "subprocess.check_call(argv + ['exec', '--detach', '--pid-file', pid_file + '-exec', cid, 'sleep', '100'])\n"
+              "for f in (pid_file, pid_file + '-exec'):\n"
+              " print(os.waitstatus_to_exitcode(os.waitpid(int(open(f).read()), 0)[1]))\n")
     cid = env.new_id()
     result = sandbox.run(["python3", "-c", script, bundle, env.dir + "/pid", cid] + env.runsc_argv())
-    expect(result, 0, "9\n")
+    expect(result, 0, "9\n137\n")
     expect(env.runsc("delete", cid))
     expect(env.runsc("delete", "--force", box))
 

@@ -421,7 +421,7 @@ def killed_creators(env, root):
         time.sleep(0.003 * n)
         process.kill()
         process.wait()
-        until(lambda: not os.path.exists(env.state + "/" + cid) or status_of(env, cid) != "creating", what="its end")
+        until(lambda: '"creating"' not in env.runsc("state", cid).out, what="its end")
         expect(env.runsc("delete", "--force", cid))
         expect(env.runsc("exec", box, "true"))
     one, _ = member(env, root, "exit 2", box, pid, cid=cid)

@@ -1,6 +1,7 @@
 """Containers that share a sandbox, called as containerd's CRI plugin, CRI-O and podman do."""
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -8,6 +9,7 @@ import time
 import sandbox
 from cases import expect, expect_refused, until
 from e2e import registry
+from e2e.files import Look
 from e2e.lifecycle import detached, status_of
 
 case = registry.case
@@ -74,6 +76,20 @@ def gone(pid):
             return f.read().rsplit(")", 1)[1].split()[0] == "Z"
     except FileNotFoundError:
         return True
+
+
+class ExecLook(Look):
+    """The guest program look.c by exec in a container."""
+
+    def __init__(self, env, root, cid):
+        shutil.copy(env.out + "/tests/e2e/look", root + "/bin/look")
+        self.process = subprocess.Popen(env.runsc_argv("exec", cid, "/bin/look"), text=True, stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, start_new_session=True)
+
+    def __exit__(self, *_):
+        self.process.stdin.close()
+        self.process.wait(20)
+        self.process.stdout.close()
 
 
 def descriptors(env):
@@ -274,6 +290,48 @@ def shared_volume(env, root):
         expect(env.runsc("exec", writer, "rm", "/data/n%d" % n))
         assert env.runsc("exec", reader, "ls", "/data/n%d" % n).status != 0
     for cid in (one, two, box):
+        expect(env.runsc("delete", "--force", cid))
+
+
+@case()
+def meeting_in_a_volume(env, root):
+    """Locks, sockets and fifos of a volume are the same for the containers that mount it, and outlive either of them."""
+    os.mkdir(env.dir + "/volume")
+
+    def edit(config):
+        config["mounts"].append({"destination": "/data", "type": "bind", "source": env.dir + "/volume",
+                                 "options": ["rbind", "rw"]})
+    box, pid = pod(env, root)
+    one, _ = member(env, root, "sleep 100", box, pid, edit=edit)
+    two, _ = member(env, root, "sleep 100", box, pid, edit=edit)
+
+    with ExecLook(env, root, one) as a, ExecLook(env, root, two) as b:
+        for look in (a, b):
+            look.do("open 1 /data/lock rwc")
+        a.do("flock 1 x", "setlk 1 5 w", "mknod /data/fifo p", "bind 2 /data/socket")
+        assert b.say("flock 1 s") == "-EAGAIN" and b.say("setlk 1 5 r") == "-EAGAIN"
+        b.do("setlk 1 6 w", "connect 3 /data/socket", "send 3 hello")
+        a.do("accept 4 2")
+        assert a.say("receive 4") == "hello"
+        # a third that comes later finds all of it
+        three, _ = member(env, root, "sleep 100", box, pid, edit=edit)
+        with ExecLook(env, root, three) as c:
+            c.do("open 1 /data/lock rw", "connect 3 /data/socket")
+            assert c.say("flock 1 x") == "-EAGAIN" and c.say("setlk 1 6 r") == "-EAGAIN"
+            # what the first held goes with its container
+            expect(env.runsc("kill", one, "KILL"))
+            until(lambda: status_of(env, one) == "stopped", what="the end of one")
+            expect(env.runsc("delete", one))
+            b.do("flock 1 s", "setlk 1 5 r")
+            assert c.say("connect 3 /data/socket") == "-ECONNREFUSED"
+            c.do("flock 1 s")
+            assert c.say("flock 1 x") == "-EAGAIN"
+        writer = subprocess.Popen(env.runsc_argv("exec", two, "sh", "-c", "exec >/data/fifo; echo first; sleep 0.5; echo second"),
+                                  stdin=subprocess.DEVNULL, start_new_session=True)
+        expect(env.runsc("exec", three, "cat", "/data/fifo"), 0, "first\nsecond\n")
+        assert writer.wait(10) == 0
+        b.do("flock 1 x")
+    for cid in (two, three, box):
         expect(env.runsc("delete", "--force", cid))
 
 

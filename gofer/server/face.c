@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/mount.h>
+#include <linux/netlink.h>
 #include <linux/openat2.h>
 #include <poll.h>
 #include <sched.h>
@@ -19,8 +20,11 @@
 
 #include "gofer/server/server.h"
 #include "platform/host/seccomp.h"
+#include "platform/host/socket.h"
 
 #define EXIT_SIGNAL_BASE 128
+/* How long the sentry's word may come after the server has ended. */
+#define WORD_MS 1000
 
 /* Puts the container's root over a directory of the host's tree and makes that the working directory. */
 static int place_root(int tree, char *why, size_t why_size)
@@ -119,7 +123,7 @@ int face_user_namespace(const struct gofer_options *opt, char *why, size_t why_s
 }
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-int face_filter(char *why UNUSED, size_t why_size UNUSED)
+int face_filter(bool sockets UNUSED, char *why UNUSED, size_t why_size UNUSED)
 {
 	return 0;
 }
@@ -128,24 +132,46 @@ int face_filter(char *why UNUSED, size_t why_size UNUSED)
 static const struct seccomp_rule face_rules[] = {
 #include "gofer/seccomp/face.def"
 };
+static const struct seccomp_rule socket_rules[] = {
+#define RULES_SOCKETS
+#include "gofer/seccomp/face.def"
+};
 
-int face_filter(char *why, size_t why_size)
+int face_filter(bool sockets, char *why, size_t why_size)
 {
-	const struct seccomp_set set = { face_rules, ARRAY_COUNT(face_rules) };
+	const struct seccomp_set sets[] = { { face_rules, ARRAY_COUNT(face_rules) },
+					    { socket_rules, ARRAY_COUNT(socket_rules) } };
 
-	return seccomp_load_rules(&set, 1, SECCOMP_KILL, why, why_size);
+	return seccomp_load_rules(sets, sockets ? 2 : 1, SECCOMP_KILL, why, why_size);
 }
 #endif
 
+/* TCP, UDP and ping, and questions about the interfaces: what the sentry could make in its own namespace. */
+static bool socket_allowed(int family, int type, int protocol)
+{
+	if (family == AF_NETLINK)
+		return type == SOCK_RAW && protocol == NETLINK_ROUTE;
+	return (family == AF_INET || family == AF_INET6) && (type == SOCK_STREAM || type == SOCK_DGRAM) && protocol >= 0;
+}
+
 NORETURN void face_stand(const struct gofer_options *opt, int server)
 {
-	struct pollfd pfd[] = { { .fd = opt->status_fd, .events = POLLIN }, { .fd = server, .events = POLLIN } };
+	struct pollfd pfd[] = { { .fd = opt->status_fd, .events = POLLIN },
+				{ .fd = server, .events = POLLIN },
+				{ .fd = opt->socket_fd, .events = POLLIN } };
 	int status = 0;
 
-	while (poll(pfd, ARRAY_COUNT(pfd), -1) < 0 && errno == EINTR)
-		;
+	while (!pfd[0].revents && !pfd[1].revents) {
+		if (poll(pfd, ARRAY_COUNT(pfd), -1) < 0 && errno != EINTR)
+			break;
+		if (pfd[2].revents && host_socket_answer(opt->socket_fd, socket_allowed) < 0)
+			pfd[2].fd = -1;
+	}
 	if (opt->status_fd < 0)
 		_exit(0);
+	/* at the container's end its files are given up, and with them the server, before the word comes */
+	if (!pfd[0].revents)
+		(void)!poll(pfd, 1, WORD_MS);
 	/* no word: the sentry died, or the server did and the sentry ends for want of files */
 	if (!pfd[0].revents || read(opt->status_fd, &status, sizeof(status)) != (ssize_t)sizeof(status))
 		_exit(EXIT_SIGNAL_BASE + SIGKILL);

@@ -103,6 +103,8 @@ static NORETURN void serve_main(const struct gofer_options *opt, struct gofer_tr
 	/* it must not outlive the container */
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != face)
 		_exit(1);
+	if (opt->socket_fd >= 0)
+		close(opt->socket_fd);
 	err = base = jail_enter(opt, trees, why, sizeof(why));
 	if (err >= 0)
 		err = jail_drop_caps(true, why, sizeof(why));
@@ -180,7 +182,7 @@ int main(int argc, char **argv)
 	if (err == 0)
 		err = jail_drop_caps(false, why, sizeof(why));
 	if (err == 0)
-		err = face_filter(why, sizeof(why));
+		err = face_filter(opt.socket_fd >= 0, why, sizeof(why));
 	if (err < 0)
 		die(opt.ready_fd, why);
 	shed_memory();

@@ -62,6 +62,8 @@ static bool parse_one(struct gofer_options *o, const char *name, char *value)
 		o->status_fd = n;
 	else if (strcmp(name, "--exit-fd") == 0)
 		o->exit_fd = n;
+	else if (strcmp(name, "--socket-fd") == 0)
+		o->socket_fd = n;
 	else if (strcmp(name, "--proc-fd") == 0)
 		o->proc_fd = n;
 	else if (strcmp(name, "--mount-ns-fd") == 0)
@@ -93,7 +95,8 @@ int options_parse(int argc, char **argv, struct gofer_options *ret_options, char
 		  size_t why_size)
 {
 	struct gofer_options o = {
-		.log_fd = -1, .ready_fd = -1, .status_fd = -1, .exit_fd = -1, .proc_fd = -1, .mount_ns_fd = -1, .user_ns_fd = -1,
+		.log_fd = -1, .ready_fd = -1, .status_fd = -1, .exit_fd = -1, .socket_fd = -1, .proc_fd = -1,
+		.mount_ns_fd = -1, .user_ns_fd = -1,
 		.log_level = LOG_WARN, .log_format = LOG_TEXT
 	};
 

@@ -19,6 +19,7 @@ struct gofer_options {
 	int log_fd, ready_fd;
 	int status_fd; /* the sentry's word on how the container's init ended; -1: none will come */
 	int exit_fd;   /* takes that word; -1: nobody wants it */
+	int socket_fd; /* the sentry asks for sockets of this network namespace here; -1: never */
 	int proc_fd; /* a detached mount to show as the container's /proc, or -1 */
 	int mount_ns_fd, user_ns_fd; /* namespaces that config.json names, to be joined, or -1 */
 	bool stay;		     /* config.json lists no mount namespace: stay in the caller's */
@@ -55,11 +56,11 @@ NODISCARD int face_enter(const struct gofer_options *opt, struct gofer_trees *tr
 			 size_t why_size);
 /* Joins or makes its user namespace. */
 NODISCARD int face_user_namespace(const struct gofer_options *opt, char *why, size_t why_size);
-/* The first process's filter: from now on it can wait, read, write and end, and no more. */
-NODISCARD int face_filter(char *why, size_t why_size);
+/* The first process's filter: from now on it can wait, read, write and end, with sockets also make those, and no more. */
+NODISCARD int face_filter(bool sockets, char *why, size_t why_size);
 /*
  * Waits for the sentry's word, or the end of the server (a pidfd), hands the word on and ends the process with the
- * exit status that it names.
+ * exit status that it names. Until then makes the sockets that the sentry asks for.
  */
 NORETURN void face_stand(const struct gofer_options *opt, int server);
 

@@ -1,8 +1,13 @@
 #include "platform/host/socket.h"
 
 #include <errno.h>
+#include <poll.h>
+#include <stdint.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
+
+#define ANSWER_SECONDS 5
 
 static int result(int ret)
 {
@@ -12,6 +17,94 @@ static int result(int ret)
 int host_socket(int family, int type, int protocol)
 {
 	return result(socket(family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol));
+}
+
+struct socket_request {
+	int32_t family, type, protocol;
+};
+
+/* Room for one descriptor. */
+union fd_control {
+	struct cmsghdr head;
+	char space[CMSG_SPACE(sizeof(int))];
+};
+
+/* The descriptor that came along, or -1. */
+static int received_fd(struct msghdr *m)
+{
+	struct cmsghdr *head = CMSG_FIRSTHDR(m);
+	int fd = -1;
+
+	if (head && head->cmsg_level == SOL_SOCKET && head->cmsg_type == SCM_RIGHTS &&
+	    head->cmsg_len == CMSG_LEN(sizeof(int)))
+		memcpy(&fd, CMSG_DATA(head), sizeof(int));
+	return fd;
+}
+
+static bool is_socket_of(int fd, int family, int type)
+{
+	int has_family, has_type;
+	socklen_t a = sizeof(has_family), b = sizeof(has_type);
+
+	return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &has_family, &a) == 0 && has_family == family &&
+	       getsockopt(fd, SOL_SOCKET, SO_TYPE, &has_type, &b) == 0 && has_type == type;
+}
+
+int host_socket_ask(int conn, int family, int type, int protocol)
+{
+	struct socket_request request = { family, type, protocol };
+	struct pollfd pfd = { .fd = conn, .events = POLLIN };
+	struct timespec limit = { .tv_sec = ANSWER_SECONDS };
+	union fd_control control;
+	int32_t err = 0;
+	struct iovec iov = { &request, sizeof(request) };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
+	int fd;
+
+	if (host_sendmsg(conn, &m, 0) != sizeof(request) || ppoll(&pfd, 1, &limit, NULL) != 1)
+		return -ENETDOWN;
+	iov = (struct iovec){ &err, sizeof(err) };
+	m = (struct msghdr){ .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control) };
+	if (host_recvmsg(conn, &m, 0) != sizeof(err))
+		return -ENETDOWN;
+	fd = received_fd(&m);
+	if (fd >= 0 && err == 0 && is_socket_of(fd, family, type))
+		return fd;
+	if (fd >= 0)
+		close(fd);
+	return fd < 0 && err > 0 && err < 4096 ? -err : -ENETDOWN;
+}
+
+int host_socket_answer(int conn, bool (*allowed)(int family, int type, int protocol))
+{
+	struct socket_request request;
+	union fd_control control = { 0 };
+	struct iovec iov = { &request, sizeof(request) };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
+	int64_t n = host_recvmsg(conn, &m, 0);
+	int32_t err = 0;
+	int fd;
+
+	if (n == -EAGAIN || n == -EINTR)
+		return 0;
+	if (n != sizeof(request) || m.msg_flags & (MSG_TRUNC | MSG_CTRUNC))
+		return -EPROTO;
+	fd = allowed(request.family, request.type, request.protocol) ?
+		     host_socket(request.family, request.type, request.protocol) :
+		     -EACCES;
+	if (fd < 0)
+		err = -fd;
+	iov = (struct iovec){ &err, sizeof(err) };
+	if (fd >= 0) {
+		control.head = (struct cmsghdr){ CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS };
+		memcpy(CMSG_DATA(&control.head), &fd, sizeof(int));
+		m.msg_control = &control;
+		m.msg_controllen = sizeof(control);
+	}
+	n = host_sendmsg(conn, &m, 0);
+	if (fd >= 0)
+		close(fd);
+	return n < 0 ? (int)n : 0;
 }
 
 int host_bind(int fd, const void *addr, uint32_t size)

@@ -1,6 +1,6 @@
 /*
  * The host's sockets, by thin wrappers: each returns a value >= 0 or -errno, none waits (descriptors are
- * made non-blocking and transfers carry MSG_DONTWAIT). Any context.
+ * made non-blocking and transfers carry MSG_DONTWAIT), but host_socket_ask. Any context.
  */
 #ifndef PLATFORM_HOST_SOCKET_H
 #define PLATFORM_HOST_SOCKET_H
@@ -11,6 +11,17 @@
 
 /* A close-on-exec, non-blocking socket. socket(2) */
 NODISCARD int host_socket(int family, int type, int protocol);
+/*
+ * As host_socket, but made by the process at the other end of conn, a SOCK_SEQPACKET socket, in its network namespace.
+ * Waits for it, at most 5 s; one call at a time. -ENETDOWN when it does not answer as it should: the connection is of no
+ * more use then.
+ */
+NODISCARD int host_socket_ask(int conn, int family, int type, int protocol);
+/*
+ * The other end: answers one request that has come; only those that allowed() accepts (the rest get EACCES). 0, or
+ * negative when the connection is over. Does not wait.
+ */
+NODISCARD int host_socket_answer(int conn, bool (*allowed)(int family, int type, int protocol));
 NODISCARD int host_bind(int fd, const void *addr, uint32_t size);
 /* -EINPROGRESS while the connection is being made. connect(2) */
 NODISCARD int host_connect(int fd, const void *addr, uint32_t size);

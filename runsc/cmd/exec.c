@@ -152,6 +152,9 @@ static int build_process(const struct exec_values *v, const struct oci_spec *spe
 		       0;
 }
 
+/* The sandbox breaks its connections a moment before it and the container end. */
+#define ENDING_MS 2000
+
 static int watch(const struct container *c, int pid, int master, int signal_fd, struct error *err)
 {
 	struct foreground f = { .container = c,
@@ -163,12 +166,11 @@ static int watch(const struct container *c, int pid, int master, int signal_fd, 
 	bool died;
 	int status;
 
-	if (f.status_fd < 0)
-		return -1;
-	status = foreground_run(&f, &died, err);
-	if (died && !process_alive(c->sentry))
-		return EXIT_SIGNAL_BASE + SIGKILL;
-	return died ? -1 : exit_code_of(status);
+	status = f.status_fd < 0 ? -1 : foreground_run(&f, &died, err);
+	if (status >= 0)
+		return exit_code_of(status);
+	/* the program ended with its container, whose end the stand-in on the host tells */
+	return process_wait_gone(c->gofer, ENDING_MS) ? EXIT_SIGNAL_BASE + SIGKILL : -1;
 }
 
 /* Closes what is open beside stdio and these two, low below high. */

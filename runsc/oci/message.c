@@ -218,6 +218,7 @@ Urpc__Container *message_of_spec(struct arena *arena, const struct oci_spec *spe
 	out->n_gid_map = spec->gid_map_count;
 	out->gid_map = id_map(arena, spec->gid_map, spec->gid_map_count);
 	out->resources = message_of_resources(arena, &spec->resources);
+	out->own_network = extra->namespaces.own_network;
 	out->gofer_count = extra->gofer_count;
 	out->overlay_file_count = extra->overlay_file_count;
 	out->overlay = !extra->overlay_root	  ? URPC__CONTAINER__OVERLAY__NONE :

@@ -9,6 +9,7 @@
 struct message_namespaces {
 	const char *of[NS_KINDS]; /* the id of the container whose namespace is joined; NULL: nobody's */
 	bool shared[NS_KINDS];	  /* the sandbox's, although config.json names a namespace */
+	bool own_network;	  /* another than the sandbox's */
 };
 
 /* What the sentry has to know and config.json does not say. */

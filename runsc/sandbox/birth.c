@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 
 #include "platform/base/log.h"
 #include "runsc/oci/message.h"
@@ -109,8 +110,13 @@ static const char *network_path(const struct creation *cr)
 static int open_namespace(const struct creation *cr, enum oci_ns_kind kind, int *ret_fd, struct error *err)
 {
 	const char *path = cr->spec.namespaces[kind].path;
+	struct stat named, own;
 
 	if (!path)
+		return 0;
+	/* nobody may join the user namespace that he is in */
+	if (kind == NS_USER && !stat(path, &named) && !stat("/proc/self/ns/user", &own) && named.st_dev == own.st_dev &&
+	    named.st_ino == own.st_ino)
 		return 0;
 	*ret_fd = open(path, O_RDONLY | O_CLOEXEC);
 	return *ret_fd < 0 ? error_errno(err, errno, "cannot open the namespace %s", path) : 0;
@@ -130,6 +136,29 @@ static int open_sentry_net(const struct creation *cr, int *ret_fd, struct error 
 	snprintf(path, sizeof(path), "/proc/%d/ns/net", (int)sentry_of(cr)->pid);
 	*ret_fd = open(path, O_RDONLY | O_CLOEXEC);
 	return *ret_fd < 0 ? error_errno(err, errno, "cannot open the network namespace of the sentry") : 0;
+}
+
+/* The network namespace that config.json wants, as the program that is first in it makes it. */
+static void wanted_network(const struct creation *cr, struct spawn_args *args)
+{
+	args->new_net = args->loopback = args->own_net = own_network(cr);
+	args->net_path = network_path(cr);
+	args->sysctl = own_network(cr) ? &cr->spec.sysctl : NULL;
+}
+
+/* That of the sentry, unless the container has another than the sandbox that it joins. *fd is the caller's to close. */
+static int gofer_network(const struct creation *cr, struct spawn_args *args, int *fd, struct error *err)
+{
+	if (cr->pod.namespaces.own_network) {
+		wanted_network(cr, args);
+		return 0;
+	}
+	if (!cr->pod.root)
+		args->net_path = network_path(cr);
+	if ((cr->pod.root || (own_network(cr) && !args->net_path)) && open_sentry_net(cr, fd, err))
+		return -1;
+	args->net_fd = *fd;
+	return 0;
 }
 
 /* A descriptor (-1: none) as option of a helper. */
@@ -186,7 +215,7 @@ static int run_gofer(struct creation *cr, const char *path, const struct gofer_p
 	AUTO(fd_close) int mount_ns = -1;
 	AUTO(fd_close) int user_ns = -1;
 	AUTO(fd_close) int net = -1;
-	int fds[MAX_BINDS + 10] = { p->ready, p->status, p->exit }, ret;
+	int fds[MAX_BINDS + 11] = { p->ready, p->status, p->exit }, ret;
 	struct spawn_args args = { .path = path, .fds = fds, .fd_count = 3, .stderr_fd = log_fd,
 				   .ready_fd = p->ready, .net_fd = -1, .new_user = cr->config->rootless,
 				   .cgroup = &cr->cgroup,
@@ -201,10 +230,8 @@ static int run_gofer(struct creation *cr, const char *path, const struct gofer_p
 		args.listed = cr->spec.namespaces;
 		if (open_namespace(cr, NS_MOUNT, &mount_ns, err) || open_namespace(cr, NS_USER, &user_ns, err))
 			return -1;
-		args.net_path = cr->pod.root ? NULL : network_path(cr);
-		if ((cr->pod.root || (own_network(cr) && !args.net_path)) && open_sentry_net(cr, &net, err))
+		if (gofer_network(cr, &args, &net, err))
 			return -1;
-		args.net_fd = net;
 		proc_fd = spawn_open_proc(sentry_of(cr));
 	}
 	if (log_fd >= 0)
@@ -213,6 +240,7 @@ static int run_gofer(struct creation *cr, const char *path, const struct gofer_p
 	add_number(&args.argv, "--ready-fd", p->ready);
 	add_number(&args.argv, "--status-fd", p->status);
 	add_number(&args.argv, "--exit-fd", p->exit);
+	add_fd(&args, fds, "--socket-fd", cr->socket_theirs);
 	add_fd(&args, fds, "--proc-fd", proc_fd);
 	add_fd(&args, fds, "--mount-ns-fd", mount_ns);
 	add_fd(&args, fds, "--user-ns-fd", user_ns);
@@ -285,14 +313,10 @@ static int run_sentry(struct creation *cr, const char *path, const struct sentry
 				   .net_fd = -1,
 				   .new_user = config->rootless,
 				   .cgroup = &cr->cgroup,
-				   .as_nobody = !config->rootless,
-				   .new_net = own_network(cr),
-				   .loopback = own_network(cr),
-				   .own_net = own_network(cr),
-				   .net_path = network_path(cr),
-				   .sysctl = own_network(cr) ? &cr->spec.sysctl : NULL };
+				   .as_nobody = !config->rootless };
 	char oom_score[16];
 
+	wanted_network(cr, &args);
 	if (spawn_open_kvm(config->platform, &kvm_fd, err))
 		return -1;
 	add_arg(&args.argv, "runsc-sentry", NULL);

@@ -209,6 +209,14 @@ static int make_descriptors(struct creation *cr, struct error *err)
 		cr->gofer_ours[i] = pair[0];
 		cr->gofer_theirs[i] = pair[1];
 	}
+	if (cr->pod.namespaces.own_network) {
+		int pair[2];
+
+		if (make_seqpacket_pair(pair))
+			return error_errno(err, errno, "cannot make a socket pair for the network");
+		cr->socket_ours = pair[0];
+		cr->socket_theirs = pair[1];
+	}
 	if (cr->overlay.root && cr->overlay.self)
 		cr->overlay_fd = open(cr->rootfs, O_TMPFILE | O_RDWR | O_CLOEXEC | O_EXCL, 0600);
 	return 0;
@@ -271,6 +279,7 @@ static int spawn_all(struct creation *cr, struct error *err)
 	fd_close(TAKE_FD(cr->control_fd));
 	for (size_t i = 0; i < cr->gofer_count; i++)
 		fd_close(TAKE_FD(cr->gofer_theirs[i]));
+	fd_close(TAKE_FD(cr->socket_theirs));
 	if (cr->spec.seccomp && cr->config->oci_seccomp &&
 	    seccomp_compile(cr->spec.seccomp, &cr->spec.arena, &cr->seccomp, &cr->seccomp_size, err))
 		return -1;
@@ -381,6 +390,8 @@ static int create_container(struct creation *cr, struct error *err)
 		fds[count++] = cr->gofer_ours[i];
 	if (cr->overlay_fd >= 0)
 		fds[count++] = cr->overlay_fd;
+	if (cr->socket_ours >= 0)
+		fds[count++] = cr->socket_ours;
 	fds[count++] = cr->status_fd;
 	take_hostname(cr);
 	message = message_of_spec(&cr->spec.arena, &cr->spec, &extra);
@@ -432,6 +443,8 @@ static void creation_fini(struct creation *cr)
 	fd_close(cr->control_fd);
 	fd_close(cr->overlay_fd);
 	fd_close(cr->status_fd);
+	fd_close(cr->socket_ours);
+	fd_close(cr->socket_theirs);
 	fd_close(cr->slave);
 	cgroup_entry_close(&cr->cgroup);
 	pod_fini(&cr->pod);
@@ -450,6 +463,8 @@ int sandbox_create(const struct config *config, const struct create_args *args,
 			       .control_fd = -1,
 			       .overlay_fd = -1,
 			       .status_fd = -1,
+			       .socket_ours = -1,
+			       .socket_theirs = -1,
 			       .pod = POD_NONE,
 			       .slave = -1,
 			       .cgroup = CGROUP_ENTRY_NONE };

@@ -25,6 +25,7 @@ struct creation {
 	size_t gofer_count;
 	int gofer_ours[MAX_BINDS + 1], gofer_theirs[MAX_BINDS + 1];
 	int control_fd, overlay_fd, slave;
+	int socket_ours, socket_theirs; /* the sentry asks the gofer for sockets of the container's own network */
 	int status_fd; /* where the sentry tells the gofer how init ended */
 	struct cgroup_entry cgroup;
 	struct janitor janitor;

@@ -139,9 +139,10 @@ int pod_find(const struct config *config, const struct oci_spec *spec, struct po
 		return -1;
 	if (!ret->root)
 		return 0;
-	if (!annotated && !same_network(config, spec, ret))
-		return error_set(err, "cannot join the sandbox of %s with another network than it has: give the container "
-				      "the network of %s too", ret->root->id, ret->root->id);
+	ret->namespaces.own_network = !annotated && !same_network(config, spec, ret);
+	if (ret->namespaces.own_network && config->rootless)
+		return error_set(err, "cannot join the sandbox of %s with another network than it has without being root: give "
+				      "the container the network of %s too", ret->root->id, ret->root->id);
 	/* what the engine made for the whole pod: in the sandbox that is the root container's */
 	for (size_t i = 0; i < NS_KINDS; i++)
 		ret->namespaces.shared[i] = annotated && spec->namespaces[i].path;

@@ -23,8 +23,8 @@ struct pod {
 /*
  * A new container joins a sandbox when an annotation says so (io.kubernetes.cri.container-type or
  * io.kubernetes.cri-o.ContainerType is "container"), or when the path of its pid, ipc, uts or user namespace is that of the
- * process that stands for one of our containers. Fails when that sandbox does not live, and, without an annotation,
- * when another network is wanted than the sandbox has. CRI-O's annotation of an unknown sandbox is no error (podman
+ * process that stands for one of our containers. Fails when that sandbox does not live. Without an annotation it gets the
+ * network of config.json, be it the sandbox's or another. CRI-O's annotation of an unknown sandbox is no error (podman
  * writes it in pods without an infra container): then *ret stays POD_NONE. The sandbox may end at any time after.
  */
 int pod_find(const struct config *config, const struct oci_spec *spec, struct pod *ret, struct error *err);

@@ -230,6 +230,8 @@ static int handle_signal(struct urpc_request *req, const Urpc__SignalArgs *arg, 
 	if (container_state(c) == CONTAINER_STOPPED)
 		return urpc_fail(req, -ESRCH, "container %.64s is not running", arg->id);
 	err = container_signal(c, arg->pid, arg->signo, (int)arg->mode);
+	if (err == 0 && !arg->pid && arg->signo)
+		container_note_stop(c);
 	/* who is killed at the gate of a pause ends there */
 	if (err == 0 && arg->signo == SIGKILL)
 		container_resume(c);

@@ -7,6 +7,7 @@
 #include "sentry/control/control_priv.h"
 #include "sentry/kernel/seccomp.h"
 #include "sentry/mm/account.h"
+#include "sentry/net/host/maker.h"
 
 /* Whom the namespaces come from; references, NULL: nobody. */
 struct donors {
@@ -195,6 +196,20 @@ static int make_seccomp(struct urpc_request *req, const Urpc__Container *c, stru
 	return err < 0 ? urpc_fail(req, -EINVAL, "seccomp profile: %s", strerror(-err)) : 0;
 }
 
+/* The descriptor of own_network is the last but one. */
+static struct net_ns *make_net_ns(struct urpc_request *req, const Urpc__Container *c, struct user_ns *user_ns,
+				  struct container *root)
+{
+	struct net_maker *maker;
+
+	if (!root)
+		return net_ns_new(user_ns);
+	if (!c->own_network)
+		return net_ns_get(container_ns(root)->net);
+	maker = net_maker_new(urpc_take_fd(req, req->fd_count - 2));
+	return maker ? net_ns_new_apart(user_ns, maker) : NULL;
+}
+
 /* All that the container consists of but its files; *p is to be released in any case. */
 static int make_parts(struct urpc_request *req, const Urpc__Container *c, const struct donors *d,
 		      struct container_parts *p)
@@ -207,7 +222,7 @@ static int make_parts(struct urpc_request *req, const Urpc__Container *c, const 
 	p->pid_ns = make_pid_ns(c, d, p->user_ns);
 	p->uts_ns = make_uts_ns(c, p->user_ns, d->uts ? d->uts : n && n->uts ? NULL : d->root);
 	p->ipc_ns = make_ipc_ns(p->user_ns, d->ipc ? d->ipc : n && n->ipc ? NULL : d->root);
-	p->net_ns = d->root ? net_ns_get(container_ns(d->root)->net) : net_ns_new(p->user_ns);
+	p->net_ns = make_net_ns(req, c, p->user_ns, d->root);
 	if (!p->pid_ns || !p->uts_ns || !p->ipc_ns || !p->net_ns)
 		return -ENOMEM;
 	err = make_cgroup(req, c, &p->cgroup);
@@ -314,7 +329,7 @@ int control_create(struct urpc_request *req, const Urpc__Container *arg, bool ro
 	if (!arg->process || !arg->id[0] || arg->gofer_count == 0)
 		return urpc_fail(req, -EINVAL, "a container needs an id, a process and a root");
 	count = process_fd_count(arg->process) + MIN(arg->gofer_count, URPC_MAX_FDS) +
-		MIN(arg->overlay_file_count, URPC_MAX_FDS) + 1;
+		MIN(arg->overlay_file_count, URPC_MAX_FDS) + 1 + (!root && arg->own_network);
 	if (count != req->fd_count)
 		return urpc_fail(req, -EINVAL, "%zu descriptors came, %zu are needed", req->fd_count,
 				 count);

@@ -15,6 +15,10 @@
 /* What a container's last processes and its gofer get to end by themselves. */
 #define LAST_PROCESSES_MS 1000
 #define GOFER_GONE_S 2
+/* Of the other containers when the root container has ended; see let_others_stop. */
+#define OTHERS_ASKED_BEFORE_NS 10000000000ll
+#define OTHERS_ASKED_NS 1000000000ll
+#define OTHERS_STOP_NS 60000000000ll
 
 /* Sleeps of this thread on a container's wait queue, by way of an eventfd so that poll sees it. */
 struct exit_waiter {
@@ -105,6 +109,27 @@ static void tell_gofer(const struct ending *e, uint32_t status)
 		log_warn("control: the gofer of %s does not end", container_id(e->c));
 }
 
+/*
+ * The root container's init has ended. Engines stop the containers of a pod in no order and this one, which only holds the
+ * others together, is quick: those that were asked to end just before, or are within OTHERS_ASKED_NS, get the time
+ * for it that the engine gives them. Meanwhile nobody is told: engines delete what has ended, and that ends the sandbox.
+ */
+static void let_others_stop(const struct ending *e)
+{
+	const struct timespec look = { .tv_nsec = 5000000 };
+	int64_t now = host_monotonic_ns(), since = now - OTHERS_ASKED_BEFORE_NS, end = now + OTHERS_STOP_NS;
+	int64_t asked = now + OTHERS_ASKED_NS;
+	struct pollfd pfd = { .fd = e->status_fd };
+	bool any;
+
+	for (; now < end; now = host_monotonic_ns()) {
+		if ((!containers_stopping(e->c, since, &any) && now >= asked) || !any)
+			return;
+		if (ppoll(&pfd, 1, &look, NULL) > 0)
+			return;
+	}
+}
+
 /* The other containers, which end with the sandbox, have told their gofers: at most a second. */
 static void wait_for_others(void)
 {
@@ -122,6 +147,8 @@ static void *ending_main(void *arg)
 		log_warn("control: the gofer of %s is gone: ending the container", container_id(e->c));
 	else if (err < 0)
 		log_error("control: cannot wait for init: %s", strerror(-err));
+	if (e->root && err == 0)
+		let_others_stop(e);
 	control_end_processes(e->root ? NULL : e->c);
 	if (e->root)
 		wait_for_others();

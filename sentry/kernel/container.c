@@ -46,6 +46,7 @@ struct container {
 	struct list_node processes; /* taskset */
 	bool started;		    /* taskset */
 	bool stopped;		    /* taskset: init has ended */
+	_Atomic int64_t stop_ns;    /* when it was last asked to end; 0: never */
 	_Atomic uint32_t paused;    /* sleepers at the gate wait for it to become 0 */
 	struct waitq waitq;
 };
@@ -713,6 +714,29 @@ bool containers_busy(struct container *c)
 	return false;
 }
 
+void container_note_stop(struct container *c)
+{
+	c->stop_ns = clock_mono();
+}
+
+bool containers_stopping(struct container *c, int64_t since_ns, bool *ret_any)
+{
+	bool stopping = false;
+	struct task *t;
+
+	GUARD(mutex, &taskset_mu);
+	*ret_any = false;
+	list_for_each(t, &all_tasks, all_node) {
+		struct container *other = t->tg->container;
+
+		if (!other || other == c || t->tg->zombie || !other->started)
+			continue;
+		*ret_any = true;
+		stopping |= other->stop_ns && other->stop_ns >= since_ns;
+	}
+	return stopping;
+}
+
 /* Something of a task at the gate has changed: bumped and waited on by whoever pauses. */
 static _Atomic uint32_t parked_event;
 
@@ -832,5 +856,5 @@ STATE_DESC(container, S_NOSAVE(container, refs, "recounted"), S_NOSAVE(container
 	   S_REF(container, 6, ns, nsproxy), S_REF(container, 10, cgroup, cgroup),
 	   S_REF(container, 11, seccomp, seccomp_filter), S_LIST(container, 7, processes, container_process),
 	   S_VAL(container, 8, started), S_VAL(container, 9, stopped),
-	   S_NOSAVE(container, paused, "a restored container runs"),
+	   S_NOSAVE(container, stop_ns, "whoever asked has gone"), S_NOSAVE(container, paused, "a restored container runs"),
 	   S_NOSAVE(container, waitq, "waiters register again"));

@@ -70,6 +70,10 @@ NODISCARD int container_signal(struct container *c, int32_t pid, int signo, int 
 void containers_kill(struct container *c);
 /* Whether any process of c, or of any container (NULL), has not ended yet. */
 bool containers_busy(struct container *c);
+/* Somebody outside asked c to end, or so it seems: notes the time. */
+void container_note_stop(struct container *c);
+/* Whether another container than c has a process, and at least one of them was asked to end at since_ns (monotonic) or after. */
+bool containers_stopping(struct container *c, int64_t since_ns, bool *ret_any);
 /* Freezes every task of c at its next safe point; returns when all stopped, -ETIMEDOUT (none is frozen then). */
 NODISCARD int container_pause(struct container *c, int64_t deadline_ns);
 void container_resume(struct container *c);

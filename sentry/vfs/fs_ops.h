@@ -53,6 +53,12 @@ void superblock_put(struct superblock *sb);
  * An inode. Attributes live here; a file system that caches nothing refreshes them in getattr and
  * revalidate. Type bits of mode, sb, ino, rdev are const after inode_init.
  */
+/* Tells files of the host apart, also a new one that got the number of an old one. */
+struct file_identity {
+	uint64_t dev, ino;
+	struct timespec btime;
+};
+
 struct inode {
 	struct refcount refs;
 	const struct inode_ops *ops;
@@ -70,7 +76,8 @@ struct inode {
 	struct inode_locks *locks;   /* file locks, made on first use and kept (acquire/release) */
 	struct inode_watches *watches; /* inotify, made on first use and kept (acquire/release) */
 	struct unix_binding *unix_binding; /* bound socket of S_IFSOCK, reference held by the socket */
-	struct pipe *fifo;	     /* S_IFIFO: the shared pipe while open */
+	struct pipe *fifo;	     /* S_IFIFO: the shared pipe while open; not of one with twins */
+	struct inode_twins *twins;   /* made on first use and kept (acquire/release); see twins.h */
 	int32_t write_count;	     /* writers, or -N exec deny-write; atomics by vfs */
 	struct list_node aliases;    /* LOCK_DCACHE: dentry.alias_node */
 	bool linkable;		     /* made by O_TMPFILE: link(2) may give it its first name; under mu */
@@ -159,6 +166,9 @@ struct inode_ops {
 	int (*setxattr)(struct inode *i, const char *name, const void *buf, size_t size, int flags);
 	int64_t (*listxattr)(struct inode *i, char *buf, size_t size);
 	int (*removexattr)(struct inode *i, const char *name);
+	/* Which file of the host it is, where inodes of other superblocks may be the same. Any lock above LOCK_OBJECT may be
+	 * held. Default: false. */
+	bool (*identity)(struct inode *i, struct file_identity *ret);
 };
 
 struct file {

@@ -3,6 +3,7 @@
 #include <sys/sysmacros.h>
 
 #include "platform/base/log.h"
+#include "sentry/vfs/twins.h"
 #include "sentry/vfs/vfs_priv.h"
 
 static _Atomic uint64_t next_ino = 1;
@@ -65,7 +66,8 @@ void inode_fini(struct inode *i)
 {
 	BUG_ON(!list_empty(&i->aliases));
 	notify_inode_gone(i);
-	inode_locks_free(i->locks);
+	inode_locks_put(i->locks);
+	inode_twins_put(i->twins);
 	mutex_fini(&i->mu);
 }
 

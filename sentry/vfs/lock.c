@@ -10,9 +10,11 @@
 #include <sys/file.h>
 
 #include "sentry/state/desc.h"
+#include "sentry/vfs/twins.h"
 #include "sentry/vfs/vfs_priv.h"
 
 struct inode_locks {
+	struct refcount refs; /* of inodes that are twins, and of what they share */
 	struct waitq q;
 	struct list_node posix; /* held_lock.node, ascending start; lock_mu */
 	struct list_node flock; /* held_lock.node; lock_mu */
@@ -24,7 +26,7 @@ struct held_lock {
 	struct klock l;
 };
 
-STATE_DESC(inode_locks, S_NOSAVE(inode_locks, q, "waiters register again"),
+STATE_DESC(inode_locks, S_NOSAVE(inode_locks, refs, "recounted"), S_NOSAVE(inode_locks, q, "waiters register again"),
 	   S_LIST(inode_locks, 1, posix, held_lock), S_LIST(inode_locks, 2, flock, held_lock));
 STATE_DESC(klock, S_VAL(klock, 1, type), S_VAL(klock, 2, start), S_VAL(klock, 3, end), S_VAL(klock, 4, pid));
 STATE_DESC(held_lock, S_NOSAVE(held_lock, node, "linked again"), S_WEAK(held_lock, 1, owner, fdtable_or_file),
@@ -40,29 +42,51 @@ static struct inode_locks *locks_of(const struct inode *i)
 	return __atomic_load_n(&i->locks, __ATOMIC_ACQUIRE);
 }
 
-static struct inode_locks *locks_make(struct inode *i)
+static struct inode_locks *locks_new(void)
 {
-	struct inode_locks *l = locks_of(i), *expected = NULL;
+	struct inode_locks *l = malloc(sizeof(*l));
 
-	if (l)
-		return l;
-	l = malloc(sizeof(*l));
 	if (!l)
 		return NULL;
+	refcount_init(&l->refs, 1);
 	waitq_init(&l->q);
 	list_init(&l->posix);
 	list_init(&l->flock);
+	return l;
+}
+
+/* Those of the twins, with a reference more. */
+static struct inode_locks *twins_locks(struct inode_twins *t)
+{
+	GUARD(mutex, &t->mu);
+	if (!t->locks)
+		t->locks = locks_new();
+	if (t->locks)
+		refcount_get(&t->locks->refs);
+	return t->locks;
+}
+
+static struct inode_locks *locks_make(struct inode *i)
+{
+	struct inode_locks *l = locks_of(i), *expected = NULL;
+	struct inode_twins *t;
+
+	if (l)
+		return l;
+	t = inode_twins(i);
+	l = t ? twins_locks(t) : locks_new();
+	if (!l)
+		return NULL;
 	if (__atomic_compare_exchange_n(&i->locks, &expected, l, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
 		return l;
-	waitq_fini(&l->q);
-	free(l);
+	inode_locks_put(l);
 	return expected;
 }
 
-/* For inode_fini: no file is open, so nothing is locked. */
-void inode_locks_free(struct inode_locks *l)
+/* For inode_fini. With the last inode no file is open, so nothing is locked. */
+void inode_locks_put(struct inode_locks *l)
 {
-	if (!l)
+	if (!l || !refcount_put(&l->refs))
 		return;
 	BUG_ON(!list_empty(&l->posix) || !list_empty(&l->flock));
 	waitq_fini(&l->q);

@@ -3,6 +3,7 @@
 
 #include <sys/inotify.h>
 
+#include "sentry/vfs/twins.h"
 #include "sentry/vfs/vfs_priv.h"
 
 static struct mutex rename_mu = { .m = PTHREAD_MUTEX_INITIALIZER, .rank = LOCK_RENAME };
@@ -138,6 +139,7 @@ int vfs_bind_socket(const struct walk *w, const char *pathname, struct unix_bind
 {
 	struct creation c;
 	struct inode *dir, *inode = NULL;
+	struct inode_twins *twins;
 	int r = create_begin(&c, w, pathname, false);
 
 	if (r < 0)
@@ -147,6 +149,12 @@ int vfs_bind_socket(const struct walk *w, const char *pathname, struct unix_bind
 	if (r == 0) {
 		mutex_lock_nested(&inode->mu);
 		inode->unix_binding = b;
+		twins = inode_twins(inode);
+		if (twins) {
+			mutex_lock(&twins->mu);
+			twins->unix_binding = b;
+			mutex_unlock(&twins->mu);
+		}
 		mutex_unlock(&inode->mu);
 		create_done(&c, inode);
 		*ret_path = (struct path){ c.wk.cur.mnt, c.child };

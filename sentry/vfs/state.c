@@ -19,6 +19,7 @@ STATE_DESC(inode, S_NOSAVE(inode, refs, "recounted"), S_NOSAVE(inode, ops, "by n
 	   S_NOSAVE(inode, mappable, "points into the object that embeds the inode"),
 	   S_REF(inode, 13, locks, inode_locks), S_NOSAVE(inode, watches, "watches register again"),
 	   S_WEAK(inode, 14, unix_binding, unix_binding), S_WEAK(inode, 15, fifo, pipe),
+	   S_NOSAVE(inode, twins, "found again by identity"),
 	   S_VAL(inode, 16, write_count), S_NOSAVE(inode, aliases, "linked again by dentries"),
 	   S_VAL(inode, 17, linkable), S_NOSAVE(inode, valid_until_ns, "verified anew"),
 	   S_NOSAVE(inode, names_gen, "only compared with that of dentries"));

@@ -136,7 +136,7 @@ void notify_file(struct file *f, uint32_t mask);
 void notify_inode_gone(struct inode *i);
 
 /* lock.c */
-void inode_locks_free(struct inode_locks *l);
+void inode_locks_put(struct inode_locks *l);
 void file_locks_release_file(struct file *f);
 
 /* setattr with the inode's mu held and permission checked already. */

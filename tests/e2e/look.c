@@ -13,6 +13,8 @@
  *     fchmod SLOT MODE | futimes SLOT SECONDS | fsync SLOT
  *     linkat SLOT PATH           gives a file without a name one
  *     mknod PATH TYPE            TYPE: p(ipe) s(ocket)
+ *     flock SLOT x|s|u | setlk SLOT OFFSET w|r|u    locks, without waiting
+ *     bind SLOT PATH | accept SLOT SLOT | connect SLOT PATH | send SLOT TEXT | receive SLOT    stream sockets
  */
 #include <dirent.h>
 #include <errno.h>
@@ -20,8 +22,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -84,6 +89,41 @@ static int do_open(int slot, const char *path, const char *how)
 static int do_mknod(const char *path, char type)
 {
 	return mknod(path, (type == 'p' ? S_IFIFO : S_IFSOCK) | 0600, 0);
+}
+
+static int do_setlk(int fd, off_t start, char type)
+{
+	struct flock l = { .l_type = type == 'w' ? F_WRLCK : type == 'r' ? F_RDLCK : F_UNLCK, .l_start = start, .l_len = 1 };
+
+	return fcntl(fd, F_SETLK, &l);
+}
+
+static int do_socket(char **a, int slot)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	const char *c = a[0];
+	ssize_t n;
+
+	if (!strcmp(c, "bind") || !strcmp(c, "connect")) {
+		fds[slot] = socket(AF_UNIX, SOCK_STREAM, 0);
+		snprintf(address.sun_path, sizeof(address.sun_path), "%s", a[2]);
+		if (!strcmp(c, "connect"))
+			return connect(fds[slot], (struct sockaddr *)&address, sizeof(address));
+		return bind(fds[slot], (struct sockaddr *)&address, sizeof(address)) < 0 ? -1 : listen(fds[slot], 5);
+	}
+	if (!strcmp(c, "accept")) {
+		fds[slot] = accept(fds[atoi(a[2])], NULL, NULL);
+		return fds[slot];
+	}
+	if (!strcmp(c, "send"))
+		return (int)send(fds[slot], a[2], strlen(a[2]), MSG_NOSIGNAL);
+	if (!strcmp(c, "receive")) {
+		n = recv(fds[slot], answer, sizeof(answer) - 1, 0);
+		answer[n < 0 ? 0 : n] = 0;
+		return (int)n;
+	}
+	errno = ENOSYS;
+	return -1;
 }
 
 /* 0, or -1 with errno. */
@@ -170,8 +210,11 @@ static int run(char **a)
 		return mkdir(a[1], 0755);
 	if (!strcmp(c, "mknod"))
 		return do_mknod(a[1], a[2][0]);
-	errno = ENOSYS;
-	return -1;
+	if (!strcmp(c, "flock"))
+		return flock(fds[slot], (a[2][0] == 'x' ? LOCK_EX : a[2][0] == 's' ? LOCK_SH : LOCK_UN) | LOCK_NB);
+	if (!strcmp(c, "setlk"))
+		return do_setlk(fds[slot], atoll(a[2]), a[3][0]);
+	return do_socket(a, slot);
 }
 
 int main(void)

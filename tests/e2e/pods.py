@@ -1,6 +1,7 @@
 """Containers that share a sandbox, called as containerd's CRI plugin, CRI-O and podman do."""
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -8,12 +9,16 @@ import time
 import sandbox
 from cases import expect, expect_refused, until
 from e2e import registry
+from e2e.files import Look
 from e2e.lifecycle import detached, status_of
 
 case = registry.case
 
 CRI = ("io.kubernetes.cri.container-type", "io.kubernetes.cri.sandbox-id")
 CRIO = ("io.kubernetes.cri-o.ContainerType", "io.kubernetes.cri-o.SandboxID")
+# Busybox's nc may end before it has sent anything, when the other's standard input has ended: again until it is there.
+LISTEN = "while true; do nc -l -p 4000 >>/tmp/got; done"
+SEND = "until grep -q %s /tmp/got; do echo %s | nc -w 1 127.0.0.1 4000; sleep 0.05; done"
 
 
 def create(env, bundle, cid=None):
@@ -71,6 +76,20 @@ def gone(pid):
             return f.read().rsplit(")", 1)[1].split()[0] == "Z"
     except FileNotFoundError:
         return True
+
+
+class ExecLook(Look):
+    """The guest program look.c by exec in a container."""
+
+    def __init__(self, env, root, cid):
+        shutil.copy(env.out + "/tests/e2e/look", root + "/bin/look")
+        self.process = subprocess.Popen(env.runsc_argv("exec", cid, "/bin/look"), text=True, stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, start_new_session=True)
+
+    def __exit__(self, *_):
+        self.process.stdin.close()
+        self.process.wait(20)
+        self.process.stdout.close()
 
 
 def descriptors(env):
@@ -194,8 +213,6 @@ def namespaces_by_path(env, root):
     expect(env.runsc("exec", two, "hostname"), 0, "other\n")
     expect(env.runsc("exec", box, "hostname"), 0, "guest\n")
     assert len(sandboxes(env)) == 1
-    refused = env.runsc("create", "--bundle", bundle(pid, "true", "pid"), env.new_id())
-    expect_refused(refused, "another network")
     # A network alone is no reason to share a sandbox.
     four, _ = create(env, bundle(pid, "sleep 100", "network"))
     assert len(sandboxes(env)) == 2
@@ -206,14 +223,45 @@ def namespaces_by_path(env, root):
 
 
 @case()
+def joined_with_another_network(env, root):
+    """--pid=container:X alone: the processes are shared, the network is not; its sockets are of its own namespace."""
+    def edit(config):
+        for row in config["linux"]["namespaces"]:
+            if row["type"] == "pid":
+                row["path"] = "/proc/%d/ns/pid" % pid
+    box, pid = create(env, env.bundle(LISTEN, root))
+    expect(env.runsc("start", box))
+    one, one_pid = create(env, env.bundle(LISTEN, root, edit=edit))
+    expect(env.runsc("start", one))
+    assert os.readlink("/proc/%d/ns/net" % one_pid) != os.readlink("/proc/%d/ns/net" % pid)
+    assert os.readlink("/proc/%d/ns/pid" % one_pid) == os.readlink("/proc/%d/ns/pid" % pid)
+    # the same port twice, each in its own loopback, seen from inside and on the host
+    expect(env.runsc("exec", one, "sh", "-c", SEND % ("one", "one")))
+    expect(env.runsc("exec", box, "cat", "/tmp/got"), 0, "")
+    expect(env.runsc("exec", box, "sh", "-c", SEND % ("box", "box")))
+    expect(env.runsc("exec", one, "grep", "box", "/tmp/got"), 1)
+    expect(sandbox.run(["nsenter", "-t", str(pid), "-n", "sh", "-c", "sleep 0.2 | busybox nc -w 5 127.0.0.1 4000"]))
+    assert env.runsc("exec", box, "ps").out.count("nc -l") >= 2
+    expect(sandbox.run(["nsenter", "-t", str(one_pid), "-n", "ip", "link", "add", "seven", "type", "bridge"]))
+    assert "seven" in env.runsc("exec", one, "ip", "link").out
+    assert "seven" not in env.runsc("exec", box, "ip", "link").out
+    # raw sockets are nobody's
+    assert env.runsc("exec", one, "ping", "-c", "1", "-W", "2", "127.0.0.1").status == \
+        env.runsc("exec", box, "ping", "-c", "1", "-W", "2", "127.0.0.1").status
+    # as with pid namespaces of the host, one ends with the first process of the namespace
+    expect(env.runsc("kill", box, "KILL"))
+    until(lambda: status_of(env, one) == "stopped", what="the end of one")
+    expect(env.runsc("delete", one, box))
+
+
+@case()
 def ipc_is_the_pods(env, root):
     """System V objects, loopback and unix sockets by abstract name are seen by all of a pod."""
     box, pid = pod(env, root)
-    one, _ = member(env, root, "nc -l -p 4000 >/got; sleep 100", box, pid)
+    one, _ = member(env, root, LISTEN, box, pid)
     two, _ = member(env, root, "sleep 100", box, pid)
-    until(lambda: env.runsc("exec", two, "sh", "-c", "echo hello | nc -w 1 127.0.0.1 4000").status == 0,
-          what="a connection")
-    until(lambda: env.runsc("exec", one, "cat", "/got").out == "hello\n", what="the text")
+    expect(env.runsc("exec", two, "sh", "-c", "until echo hello | nc -w 1 127.0.0.1 4000; do sleep 0.05; done"))
+    expect(env.runsc("exec", one, "sh", "-c", SEND % ("more", "more")))
     inode = [env.runsc("exec", c, "readlink", "/proc/self/ns/ipc").out for c in (box, one, two)]
     assert len(set(inode)) == 1, inode
     inode = [env.runsc("exec", c, "readlink", "/proc/self/ns/pid").out for c in (box, one, two)]
@@ -246,6 +294,48 @@ def shared_volume(env, root):
 
 
 @case()
+def meeting_in_a_volume(env, root):
+    """Locks, sockets and fifos of a volume are the same for the containers that mount it, and outlive either of them."""
+    os.mkdir(env.dir + "/volume")
+
+    def edit(config):
+        config["mounts"].append({"destination": "/data", "type": "bind", "source": env.dir + "/volume",
+                                 "options": ["rbind", "rw"]})
+    box, pid = pod(env, root)
+    one, _ = member(env, root, "sleep 100", box, pid, edit=edit)
+    two, _ = member(env, root, "sleep 100", box, pid, edit=edit)
+
+    with ExecLook(env, root, one) as a, ExecLook(env, root, two) as b:
+        for look in (a, b):
+            look.do("open 1 /data/lock rwc")
+        a.do("flock 1 x", "setlk 1 5 w", "mknod /data/fifo p", "bind 2 /data/socket")
+        assert b.say("flock 1 s") == "-EAGAIN" and b.say("setlk 1 5 r") == "-EAGAIN"
+        b.do("setlk 1 6 w", "connect 3 /data/socket", "send 3 hello")
+        a.do("accept 4 2")
+        assert a.say("receive 4") == "hello"
+        # a third that comes later finds all of it
+        three, _ = member(env, root, "sleep 100", box, pid, edit=edit)
+        with ExecLook(env, root, three) as c:
+            c.do("open 1 /data/lock rw", "connect 3 /data/socket")
+            assert c.say("flock 1 x") == "-EAGAIN" and c.say("setlk 1 6 r") == "-EAGAIN"
+            # what the first held goes with its container
+            expect(env.runsc("kill", one, "KILL"))
+            until(lambda: status_of(env, one) == "stopped", what="the end of one")
+            expect(env.runsc("delete", one))
+            b.do("flock 1 s", "setlk 1 5 r")
+            assert c.say("connect 3 /data/socket") == "-ECONNREFUSED"
+            c.do("flock 1 s")
+            assert c.say("flock 1 x") == "-EAGAIN"
+        writer = subprocess.Popen(env.runsc_argv("exec", two, "sh", "-c", "exec >/data/fifo; echo first; sleep 0.5; echo second"),
+                                  stdin=subprocess.DEVNULL, start_new_session=True)
+        expect(env.runsc("exec", three, "cat", "/data/fifo"), 0, "first\nsecond\n")
+        assert writer.wait(10) == 0
+        b.do("flock 1 x")
+    for cid in (two, three, box):
+        expect(env.runsc("delete", "--force", cid))
+
+
+@case()
 def pause_one_of_a_pod(env, root):
     box, pid = pod(env, root)
     one, _ = member(env, root, "while true; do echo x >>/tmp/log; sleep 0.01; done", box, pid)
@@ -270,11 +360,14 @@ def pause_one_of_a_pod(env, root):
 @case()
 def sandbox_ends_with_a_status(env, root):
     """Every container's stand-in ends, with 137, when the root container does; those that had ended keep their status."""
-    box, pid = pod(env, root, "sleep 0.5; exit 7")
+    box, pid = pod(env, root, "sleep 1; exit 7")
     one, one_pid = member(env, root, "sleep 100", box, pid)
     exec_pid = env.dir + "/exec.pid"
+    execs = [subprocess.Popen(env.runsc_argv("exec", c, "sleep", "100"), stdin=subprocess.DEVNULL, start_new_session=True)
+             for c in (box, one)]
     expect(detached(env, "exec", "--detach", "--pid-file", exec_pid, one, "sleep", "100"))
     until(lambda: status_of(env, box) == "stopped" and status_of(env, one) == "stopped", what="the end")
+    assert [e.wait(10) for e in execs] == [137, 137]
     assert json.loads(env.runsc("wait", box).out)["exitStatus"] == 7
     assert json.loads(env.runsc("wait", one).out)["exitStatus"] == 137
     until(lambda: gone(one_pid) and gone(int(open(exec_pid).read())), what="the processes on the host")
@@ -283,19 +376,37 @@ def sandbox_ends_with_a_status(env, root):
 
 
 @case()
+def stopped_all_at_once(env, root):
+    """podman sends SIGTERM to all containers of a pod, its infra container too: the others finish what they do."""
+    box, pid = pod(env, root, "trap 'exit 0' TERM; while true; do sleep 0.05; done")
+    one, _ = member(env, root, "trap 'sleep 1.5; exit 11' TERM; while true; do sleep 0.05; done", box, pid)
+    two, _ = member(env, root, "sleep 100", box, pid)
+    time.sleep(0.2)
+    expect(env.runsc("kill", box, "TERM"))
+    expect(env.runsc("kill", one, "15"))
+    until(lambda: status_of(env, box) == "stopped", what="the end", seconds=10)
+    assert json.loads(env.runsc("wait", one).out)["exitStatus"] == 11
+    assert json.loads(env.runsc("wait", two).out)["exitStatus"] == 137
+    assert json.loads(env.runsc("wait", box).out)["exitStatus"] == 0
+    expect(env.runsc("delete", one, two, box))
+
+
+@case()
 def status_of_the_stand_ins(env, root):
     """Whoever started a container reaps the status of its init from the process in the pid file, as conmon does."""
     box, pid = pod(env, root)
-    bundle = pod_bundle(env, root, "sleep 0.2; exit 9", box, namespaces=paths_of(pid, "network"))
+    bundle = pod_bundle(env, root, "sleep 1; exit 9", box, namespaces=paths_of(pid, "network"))
     script = ("import ctypes, os, subprocess, sys\n"
               "ctypes.CDLL(None).prctl(36, 1)\n"  # PR_SET_CHILD_SUBREAPER
               "r, pid_file, cid = sys.argv[1:4]; argv = sys.argv[4:]\n"
               "subprocess.check_call(argv + ['create', '--bundle', r, '--pid-file', pid_file, cid])\n"
               "subprocess.check_call(argv + ['start', cid])\n"
-              "print(os.waitstatus_to_exitcode(os.waitpid(int(open(pid_file).read()), 0)[1]))\n")
+              "subprocess.check_call(argv + ['exec', '--detach', '--pid-file', pid_file + '-exec', cid, 'sleep', '100'])\n"
+              "for f in (pid_file, pid_file + '-exec'):\n"
+              " print(os.waitstatus_to_exitcode(os.waitpid(int(open(f).read()), 0)[1]))\n")
     cid = env.new_id()
     result = sandbox.run(["python3", "-c", script, bundle, env.dir + "/pid", cid] + env.runsc_argv())
-    expect(result, 0, "9\n")
+    expect(result, 0, "9\n137\n")
     expect(env.runsc("delete", cid))
     expect(env.runsc("delete", "--force", box))
 
@@ -368,7 +479,7 @@ def killed_creators(env, root):
         time.sleep(0.003 * n)
         process.kill()
         process.wait()
-        until(lambda: not os.path.exists(env.state + "/" + cid) or status_of(env, cid) != "creating", what="its end")
+        until(lambda: '"creating"' not in env.runsc("state", cid).out, what="its end")
         expect(env.runsc("delete", "--force", cid))
         expect(env.runsc("exec", box, "true"))
     one, _ = member(env, root, "exit 2", box, pid, cid=cid)

@@ -278,6 +278,15 @@ static struct gofer_inode *gofer_inode_new(struct gofer_sb *fs, const struct gof
 	return gi;
 }
 
+static bool gofer_identity(struct inode *i, struct file_identity *ret)
+{
+	struct gofer_inode *gi = gofer_inode_of(i);
+
+	GUARD(mutex, &gi->fs->table_mu);
+	*ret = (struct file_identity){ gi->host_dev, gi->host_ino, gi->host_btime };
+	return gi->host_ino != 0;
+}
+
 static uint32_t place_hash(const char *name)
 {
 	uint32_t h = 2166136261u;
@@ -772,7 +781,8 @@ const struct inode_ops gofer_ops_exclusive = { .name = "gofer",
 					       .verify = gofer_verify };
 const struct inode_ops gofer_ops_shared = { .name = "gofer-shared",
 					    GOFER_OPS,
-					    .revalidate = gofer_revalidate };
+					    .revalidate = gofer_revalidate,
+					    .identity = gofer_identity };
 
 static int sb_statfs(struct superblock *sb, struct kstatfs *ret)
 {

@@ -19,6 +19,7 @@
 #include <sys/stat.h>
 
 #include "sentry/state/desc.h"
+#include "sentry/vfs/twins.h"
 
 #define RING_START 4096u
 #define PACKETS_MAX 256u /* packets that wait in a pipe of the largest size */
@@ -26,7 +27,8 @@
 struct pipe {
 	struct refcount refs; /* open files; a fifo's inode points without owning */
 	struct mutex mu;      /* LOCK_PIPE: everything below */
-	struct inode *fifo;   /* const; borrowed: its fifo member points back while something is open */
+	struct inode *fifo;   /* const; borrowed: its fifo member points back while something is open; NULL: see twins */
+	struct inode_twins *twins; /* const; reference: of a fifo that has twins, instead */
 	char *ring;	      /* owned; capacity bytes */
 	unsigned capacity;    /* a power of two, at most size */
 	unsigned size;	      /* F_GETPIPE_SZ */
@@ -40,7 +42,7 @@ struct pipe {
 };
 
 STATE_DESC(pipe, S_NOSAVE(pipe, refs, "recounted"), S_NOSAVE(pipe, mu, "free at a safe point"),
-	   S_WEAK(pipe, 1, fifo, inode), S_BYTES(pipe, 2, ring), S_VAL(pipe, 3, capacity),
+	   S_WEAK(pipe, 1, fifo, inode), S_NOSAVE(pipe, twins, "a file of the host"), S_BYTES(pipe, 2, ring), S_VAL(pipe, 3, capacity),
 	   S_VAL(pipe, 4, size), S_VAL(pipe, 5, head), S_VAL(pipe, 6, tail), S_BYTES(pipe, 7, packets),
 	   S_VAL(pipe, 8, packet_first), S_VAL(pipe, 9, packet_count), S_VAL(pipe, 10, readers),
 	   S_VAL(pipe, 11, writers), S_VAL(pipe, 12, reader_opens), S_VAL(pipe, 13, writer_opens),
@@ -70,6 +72,7 @@ static void pipe_put(struct pipe *p)
 {
 	if (!p || !refcount_put(&p->refs))
 		return;
+	inode_twins_put(p->twins);
 	free(p->ring);
 	free(p->packets);
 	waitq_fini(&p->q);
@@ -354,10 +357,12 @@ static void pipe_release(struct file *f)
 {
 	struct pipe *p = of(f);
 	int acc = file_flags(f) & O_ACCMODE;
-	struct inode *fifo = p->fifo;
+	struct inode *fifo = f->inode;
 	bool last;
 
 	mutex_lock(&fifo->mu);
+	if (p->twins)
+		mutex_lock(&p->twins->mu);
 	mutex_lock(&p->mu);
 	if (acc != O_WRONLY)
 		p->readers--;
@@ -365,8 +370,10 @@ static void pipe_release(struct file *f)
 		p->writers--;
 	last = !p->readers && !p->writers;
 	if (last)
-		fifo->fifo = NULL;
+		*(p->twins ? &p->twins->fifo : &p->fifo->fifo) = NULL;
 	mutex_unlock(&p->mu);
+	if (p->twins)
+		mutex_unlock(&p->twins->mu);
 	mutex_unlock(&fifo->mu);
 	if (!last)
 		waitq_wake(&p->q, POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM | POLLHUP | POLLERR);
@@ -408,23 +415,23 @@ struct pipe *pipe_of_file(struct file *f)
 	return f->ops == &pipe_file_ops ? of(f) : NULL;
 }
 
-/* The fifo's inode mu is held over the whole, as in pipe_release: an opener never joins a pipe that the
+/* The fifo's inode mu, and what it shares with twins, is held over the whole, as in pipe_release: an opener never joins a pipe that the
  * last closer is leaving. */
-static int fifo_open(struct inode *i, struct file *f)
+static int open_locked(struct inode *i, struct pipe **shared, struct inode_twins *twins, struct file *f)
 {
 	int flags = file_flags(f), acc = flags & O_ACCMODE;
-	struct pipe *p;
+	struct pipe *p = *shared;
 
-	GUARD(mutex, &i->mu);
-	p = i->fifo;
 	if (acc == O_WRONLY && flags & O_NONBLOCK && (!p || !p->readers))
 		return -ENXIO;
 	if (p)
 		refcount_get(&p->refs);
 	else
-		p = i->fifo = pipe_alloc(i);
+		p = *shared = pipe_alloc(twins ? NULL : i);
 	if (!p)
 		return -ENOMEM;
+	if (twins && !p->twins)
+		p->twins = inode_twins_get(twins);
 	f->data = p;
 	f->ops = &pipe_file_ops;
 	mutex_lock(&p->mu);
@@ -445,6 +452,20 @@ static int fifo_open(struct inode *i, struct file *f)
 	mutex_unlock(&p->mu);
 	waitq_wake(&p->q, POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM);
 	return 0;
+}
+
+static int fifo_open(struct inode *i, struct file *f)
+{
+	struct inode_twins *twins = inode_twins(i);
+	int r;
+
+	GUARD(mutex, &i->mu);
+	if (!twins)
+		return open_locked(i, &i->fifo, NULL, f);
+	mutex_lock(&twins->mu);
+	r = open_locked(i, &twins->fifo, twins, f);
+	mutex_unlock(&twins->mu);
+	return r;
 }
 
 int pipe_init(void)

@@ -7,16 +7,16 @@
 
 STATE_DESC(net_ns, S_NOSAVE(net_ns, refs, "recounted"), S_REF(net_ns, 1, user_ns, user_ns),
 	   S_VAL(net_ns, 2, ns_ino), S_VAL(net_ns, 3, host),
+	   S_NOSAVE(net_ns, maker, "a gofer's connection"),
 	   S_NOSAVE(net_ns, names_mu, "unheld at a safe point"), S_LIST(net_ns, 4, names, unix_sock),
 	   S_LIST(net_ns, 5, sockets, unix_sock));
 
 static bool host_allowed;
 static struct net_ns *first_ns; /* borrowed: the first namespace made reaches the host's stack */
 
-struct net_ns *net_ns_new(struct user_ns *owner)
+static struct net_ns *ns_new(struct user_ns *owner)
 {
 	struct net_ns *ns = calloc(1, sizeof(*ns));
-	struct net_ns *none = NULL;
 
 	if (!ns)
 		return NULL;
@@ -27,6 +27,29 @@ struct net_ns *net_ns_new(struct user_ns *owner)
 	for (size_t i = 0; i < ARRAY_COUNT(ns->names); i++)
 		list_init(&ns->names[i]);
 	list_init(&ns->sockets);
+	return ns;
+}
+
+struct net_ns *net_ns_new_apart(struct user_ns *owner, struct net_maker *maker)
+{
+	struct net_ns *ns = ns_new(owner);
+
+	if (!ns) {
+		maker->free(maker);
+		return NULL;
+	}
+	ns->host = true;
+	ns->maker = maker;
+	return ns;
+}
+
+struct net_ns *net_ns_new(struct user_ns *owner)
+{
+	struct net_ns *ns = ns_new(owner);
+	struct net_ns *none = NULL;
+
+	if (!ns)
+		return NULL;
 	ns->host = __atomic_compare_exchange_n(&first_ns, &none, ns, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE) &&
 		   host_allowed;
 	return ns;
@@ -44,6 +67,8 @@ void net_ns_put(struct net_ns *ns)
 		return;
 	user_ns_put(ns->user_ns);
 	mutex_fini(&ns->names_mu);
+	if (ns->maker)
+		ns->maker->free(ns->maker);
 	free(ns);
 }
 

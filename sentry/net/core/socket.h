@@ -169,15 +169,29 @@ void netlink_family_init(void);
 /* Registers every family built in: boot only, before the first task. host: pass-through is allowed. */
 void net_init(bool host);
 
-/* Network namespaces; the sandbox's own is the only one that reaches the host's stack. */
+/* Makes the sockets of a host namespace that the sentry is not in (sentry/net/host/maker.h). */
+struct net_maker {
+	int (*make)(struct net_maker *m, int family, int type, int protocol); /* as host_socket; sleeps */
+	void (*free)(struct net_maker *m);
+	int route_fd, inet_fd; /* const, owned: for questions about its interfaces; or -1 */
+};
+
+/*
+ * Network namespaces. The sandbox's own reaches the host's stack, and those of containers that have another host
+ * namespace than the sandbox: a process in it (their gofer) makes the sockets.
+ */
 struct net_ns {
 	struct refcount refs;
 	struct user_ns *user_ns; /* reference */
 	uint64_t ns_ino;
-	bool host;		 /* const: pass-through to the sandbox's host namespace */
+	bool host;		 /* const: pass-through to a host namespace */
+	struct net_maker *maker; /* const; owned: to one of its own, by this; NULL: the sandbox's */
 	struct mutex names_mu;	 /* LOCK_OBJECT: abstract unix names */
 	struct list_node names[64];
 	struct list_node sockets; /* names_mu: unix sockets, for /proc/net/unix */
 };
+
+/* A namespace whose sockets come from maker, which is taken over; NULL: no memory. */
+struct net_ns *net_ns_new_apart(struct user_ns *owner, struct net_maker *maker);
 
 #endif

@@ -124,7 +124,7 @@ static int host_create(int family, struct net_ns *net, int type, int protocol, s
 		return ret;
 	if (!net->host)
 		return cause(EAFNOSUPPORT, CAUSE_UNSUPPORTED, "internet sockets in a network namespace made inside");
-	fd = host_socket(family, type, protocol);
+	fd = net->maker ? net->maker->make(net->maker, family, type, protocol) : host_socket(family, type, protocol);
 	if (fd < 0)
 		return fd;
 	ret = host_wrap(net, family, type, protocol, fd, ret_socket);

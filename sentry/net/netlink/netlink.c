@@ -53,7 +53,17 @@ STATE_DESC(nl_sock, S_EMBED(nl_sock, 1, s, socket), S_NOSAVE(nl_sock, node, "lin
 static struct mutex ports_mu; /* LOCK_OBJECT: the list of sockets and who has which port */
 static struct list_node ports = LIST_INIT(ports);
 static struct mutex host_mu; /* LOCK_SOCKET_READ: one conversation with the host at a time */
-static int host_route_fd = -1, host_inet_fd = -1;
+static int host_route_fd = -1, host_inet_fd = -1; /* in the sandbox's own host namespace */
+
+static int route_fd(const struct net_ns *ns)
+{
+	return ns->maker ? ns->maker->route_fd : host_route_fd;
+}
+
+static int inet_fd(const struct net_ns *ns)
+{
+	return ns->maker ? ns->maker->inet_fd : host_inet_fd;
+}
 
 static const struct socket_ops nl_ops;
 
@@ -257,12 +267,12 @@ static int nl_ask_host(struct nl_sock *n, const struct nlmsghdr *req)
 	memcpy(buf, req, req->nlmsg_len);
 	iov.iov_base = buf;
 	mutex_lock_nested(&host_mu);
-	ret = host_sendmsg(host_route_fd, &mh, 0);
+	ret = host_sendmsg(route_fd(n->s.net), &mh, 0);
 	while (ret >= 0 && !done) {
 		struct msghdr in = { .msg_iov = &iov, .msg_iovlen = 1 };
 
 		iov.iov_len = REPLY_CHUNK;
-		ret = host_recvmsg(host_route_fd, &in, 0);
+		ret = host_recvmsg(route_fd(n->s.net), &in, 0);
 		if (ret <= 0)
 			break;
 		done = readdress(buf, (uint32_t)ret, n->port);
@@ -288,7 +298,7 @@ static void nl_request(struct nl_sock *n, const struct nlmsghdr *req)
 		nl_error(n, req, req->nlmsg_type > RTM_MAX ? -EOPNOTSUPP : -EPERM);
 		return;
 	}
-	if (n->s.net->host && host_route_fd >= 0) {
+	if (n->s.net->host && route_fd(n->s.net) >= 0) {
 		ret = nl_ask_host(n, req);
 		if (ret < 0)
 			nl_error(n, req, ret);
@@ -443,7 +453,7 @@ void netlink_deliver(struct file *f, const void *data, size_t size)
 	nl_queue(nl_of(file_socket(f)), data, (uint32_t)size);
 }
 
-static int64_t ifconf(uint64_t arg, struct umem *um)
+static int64_t ifconf(struct net_ns *net, uint64_t arg, struct umem *um)
 {
 	struct {
 		int32_t size, pad;
@@ -460,7 +470,7 @@ static int64_t ifconf(uint64_t arg, struct umem *um)
 	memset(list, 0, sizeof(list));
 	ifc.ifc_len = user.buf ? MIN(user.size, (int)sizeof(list)) : 0;
 	ifc.ifc_req = user.buf ? list : NULL;
-	ret = host_ioctl(host_inet_fd, SIOCGIFCONF, &ifc);
+	ret = host_ioctl(inet_fd(net), SIOCGIFCONF, &ifc);
 	if (ret < 0)
 		return ret;
 	if (user.buf && copy_out(um, UADDR(user.buf), list, (size_t)ifc.ifc_len) < 0)
@@ -474,17 +484,17 @@ static int64_t ifreq_ioctl(struct net_ns *net, uint32_t cmd, uint64_t arg, struc
 	struct ifreq req;
 	int ret;
 
-	if (!net->host || host_inet_fd < 0)
+	if (!net->host || inet_fd(net) < 0)
 		return loopback_ioctl(cmd, arg, um);
 	if (cmd == SIOCGIFCONF)
-		return ifconf(arg, um);
+		return ifconf(net, arg, um);
 	if (cmd == SIOCGIFMAP)
 		return -ENOTTY;
 	if (copy_in_struct(um, &req, UADDR(arg)) < 0)
 		return -EFAULT;
 	if (cmd != SIOCGIFNAME)
 		req.ifr_name[IFNAMSIZ - 1] = '\0';
-	ret = host_ioctl(host_inet_fd, cmd, &req);
+	ret = host_ioctl(inet_fd(net), cmd, &req);
 	return ret < 0 ? ret : copy_out_struct(um, UADDR(arg), &req);
 }
 
@@ -494,10 +504,10 @@ static void dev_show(struct net_ns *ns, struct seq *q)
 	struct ifreq list[IFCONF_MAX];
 	struct ifconf ifc = { .ifc_len = sizeof(list), .ifc_req = list };
 
-	if (!ns->host || host_inet_fd < 0) {
+	if (!ns->host || inet_fd(ns) < 0) {
 		strcpy(list[0].ifr_name, "lo");
 		ifc.ifc_len = sizeof(list[0]);
-	} else if (host_ioctl(host_inet_fd, SIOCGIFCONF, &ifc) < 0) {
+	} else if (host_ioctl(inet_fd(ns), SIOCGIFCONF, &ifc) < 0) {
 		return;
 	}
 	for (size_t i = 0; i < (size_t)ifc.ifc_len / sizeof(list[0]); i++)

@@ -9,6 +9,7 @@
 
 #include "sentry/kernel/task.h"
 #include "sentry/net/unix/unix_priv.h"
+#include "sentry/vfs/twins.h"
 
 #define SUN_PATH_OFFSET ((uint32_t)offsetof(struct sockaddr_un, sun_path))
 
@@ -188,13 +189,22 @@ static int lookup_path(struct unix_sock *from, const struct sock_addr *a, struct
 	if (ret == 0 && !S_ISSOCK(inode->mode))
 		ret = -ECONNREFUSED;
 	if (ret == 0) {
+		struct inode_twins *twins = inode_twins(inode);
+		const struct unix_binding *b;
+
 		mutex_lock(&inode->mu);
-		if (!inode->unix_binding)
+		if (twins)
+			mutex_lock(&twins->mu);
+		/* bound by this inode's name, or by that of the same file in another container */
+		b = inode->unix_binding ? inode->unix_binding : twins ? twins->unix_binding : NULL;
+		if (!b)
 			ret = -ECONNREFUSED;
-		else if (inode->unix_binding->sock->s.type != from->s.type)
+		else if (b->sock->s.type != from->s.type)
 			ret = -EPROTOTYPE;
 		else
-			*ret_sock = unix_get(inode->unix_binding->sock);
+			*ret_sock = unix_get(b->sock);
+		if (twins)
+			mutex_unlock(&twins->mu);
 		mutex_unlock(&inode->mu);
 	}
 	path_put(&p);
@@ -221,6 +231,8 @@ int unix_lookup(struct unix_sock *from, const struct sock_addr *a, struct unix_s
 
 void unix_unbind(struct unix_sock *u)
 {
+	struct inode_twins *twins;
+	struct inode *inode;
 	struct path p;
 
 	mutex_lock(&u->s.net->names_mu);
@@ -233,9 +245,17 @@ void unix_unbind(struct unix_sock *u)
 	mutex_unlock(&u->bind_mu);
 	if (!p.dentry)
 		return;
-	mutex_lock(&p.dentry->inode->mu);
-	if (p.dentry->inode->unix_binding == &u->binding)
-		p.dentry->inode->unix_binding = NULL;
-	mutex_unlock(&p.dentry->inode->mu);
+	inode = p.dentry->inode;
+	twins = inode_twins(inode);
+	mutex_lock(&inode->mu);
+	if (inode->unix_binding == &u->binding)
+		inode->unix_binding = NULL;
+	if (twins) {
+		mutex_lock(&twins->mu);
+		if (twins->unix_binding == &u->binding)
+			twins->unix_binding = NULL;
+		mutex_unlock(&twins->mu);
+	}
+	mutex_unlock(&inode->mu);
 	path_put(&p);
 }

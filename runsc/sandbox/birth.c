@@ -291,7 +291,7 @@ static int run_sentry(struct creation *cr, const char *path, const struct sentry
 				   .sysctl = own_network(cr) ? &cr->spec.sysctl : NULL };
 	char oom_score[16];
 
-	if (spawn_open_kvm(config->platform, &kvm_fd, err))
+	if (spawn_open_kvm(config->platform, config->platform_device, &kvm_fd, err))
 		return -1;
 	add_arg(&args.argv, "runsc-sentry", NULL);
 	add_number(&args.argv, "--control-fd", cr->control_fd);

@@ -91,9 +91,9 @@ static const struct {
 	  ".--debug-to-user-log; +--alsologtostderr; +--allow-flag-override; .--traceback=x; !--metric-server=x; "
 	  "!--final-metrics-log=x; !--profiling-metrics=x; !--profiling-metrics-log=x; .--profiling-metrics-rate-us=1; "
 	  "+--strace; +--strace-syscalls=x; .--strace-log-size=1; .--strace-event; +--platform=ptrace; "
-	  "?--platform_device_path=x; .--watchdog-action=panic; .--panic-signal=12; .--profile; .--profile-block=x; "
+	  "+--platform_device_path=x; .--watchdog-action=panic; .--panic-signal=12; .--profile; .--profile-block=x; "
 	  ".--profile-cpu=x; .--profile-gc-interval=1s; .--profile-heap=x; .--profile-mutex=x; .--trace=x; +--rootless; "
-	  ".--ref-leak-mode=x; ?--cpu-num-from-quota=false; ?--oci-seccomp; .--enable-core-tags; !--pod-init-config=x; "
+	  ".--ref-leak-mode=x; .--cpu-num-from-quota=false; ?--oci-seccomp; .--enable-core-tags; !--pod-init-config=x; "
 	  ".--host-settings=check; .--sidecar-release-enforcement-policy=NEVER; .--restore-spec-validation=x; "
 	  ".--systrap-disable-syscall-patching; .--systrap-disable-fast-path; ?--allow-suid; .--kvm-use-cpu-nums; "
 	  ".--allow-rootfs-tar-annotation; .--control-rpc-stop-timeout=1s; .--shared-root=x; .--app-huge-pages; "
@@ -129,7 +129,7 @@ static const struct {
 	{ "gVisor", "wait", "+--rootpid 1; +--pid 1; !--checkpoint; !--restore; !--fscheckpoint; !--fsrestore" },
 	{ "gVisor", "spec", "+--bundle x; +--cwd x; +--netns x; !--tpu" },
 	{ "gVisor", "do",
-	  "+--root x; +--cwd x; !--erofs x; .--ip x; +--quiet; .--force-overlay; .--uid-map x; .--gid-map x; +--volume x" },
+	  "+--root x; +--cwd x; !--erofs x; .--ip x; +--quiet; .--force-overlay; +--uid-map x; +--gid-map x; +--volume x" },
 	{ "gVisor", "debug",
 	  ".--pid 1; +--stacks; .--profile-block x; .--profile-cpu x; .--profile-heap x; .--profile-mutex x; .--delay 1s; "
 	  ".--duration 1s; .--trace x; +--signal 1; +--strace all; +--log-level debug; .--log-packets x; +--ps; !--mount x" },
@@ -144,7 +144,7 @@ static const struct {
 	{ "gVisor", "checkpoint", "!" },
 	{ "gVisor", "restore", "!" },
 	{ "gVisor", "fscheckpoint", "!" },
-	{ "gVisor", "port-forward", "!" },
+	{ "gVisor", "port-forward", "+--stream x" },
 	{ "gVisor", "read", "!" },
 	{ "gVisor", "sandboxexec", "!" },
 	{ "gVisor", "tar", "!" },

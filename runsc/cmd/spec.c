@@ -117,7 +117,7 @@ static json_t *linux_features(void)
 		json_array_append_new(capabilities, json_string(capability_name(i)));
 	return json_pack("{s:o, s:o, s:{s:b, s:b, s:b, s:b, s:b}, s:o, s:{s:b}, s:{s:b}, s:{s:b}, s:{s:{s:b}}}",
 			 "namespaces", list_of(namespaces, ARRAY_COUNT(namespaces)), "capabilities", capabilities,
-			 "cgroup", "v1", 1, "v2", 1, "systemd", 0, "systemdUser", 0, "rdma", 0, "seccomp",
+			 "cgroup", "v1", 1, "v2", 1, "systemd", 1, "systemdUser", 0, "rdma", 0, "seccomp",
 			 seccomp_features(), "apparmor", "enabled", 0, "selinux", "enabled", 0, "intelRdt", "enabled",
 			 0, "mountExtensions", "idmap", "enabled", 0);
 }

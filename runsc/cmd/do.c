@@ -155,27 +155,31 @@ static void sweep(const struct config *config)
 	strings_fini(&ids);
 }
 
+int run_text(struct config *config, const char *text, struct error *err)
+{
+	AUTO(mem_free) char *id = NULL;
+	struct create_args args = { .bundle = "/", .foreground = true, .config_text = text };
+	uint64_t random = 0;
+
+	if (getrandom(&random, sizeof(random), 0) < 0)
+		random = (uint64_t)now_ms();
+	sweep(config);
+	args.id = id = xasprintf(ID_PREFIX "%d-%08x", (int)getpid(), (unsigned int)random);
+	return run_foreground(config, &args, err);
+}
+
 int cmd_do(struct config *config, const void *values, int count, char **operands,
 	   struct error *err)
 {
 	AUTO(mem_free) char *text = NULL;
-	AUTO(mem_free) char *id = NULL;
-	struct create_args args = { .bundle = "/", .foreground = true };
-	uint64_t random = 0;
 
 	(void)count;
 	clean_environment();
 	text = make_config(values, operands, err);
 	if (!text)
 		return -1;
-	if (getrandom(&random, sizeof(random), 0) < 0)
-		random = (uint64_t)now_ms();
-	sweep(config);
 	/* The files are the host's own: nothing is written there unless that is asked for. */
 	if (!config->overlay2)
 		config->overlay2 = "root:memory";
-	id = xasprintf(ID_PREFIX "%d-%08x", (int)getpid(), (unsigned int)random);
-	args.id = id;
-	args.config_text = text;
-	return run_foreground(config, &args, err);
+	return run_text(config, text, err);
 }

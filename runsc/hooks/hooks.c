@@ -185,7 +185,6 @@ static int start_inside(const struct oci_spec *spec, const struct oci_hook *hook
 	AUTO(urpc_client_free) struct urpc_client *client = NULL;
 	struct oci_process process = spec->process;
 	char *default_argv[] = { hook->path };
-	char **argv = hook->args.count ? hook->args.v : default_argv, *first = argv[0];
 	int fds[] = { in, out, out }, ret, pid = -1;
 	Urpc__ExecArgs message;
 	Urpc__Pid *answer = NULL;
@@ -193,16 +192,14 @@ static int start_inside(const struct oci_spec *spec, const struct oci_hook *hook
 
 	if (control_connect(c, &client, err))
 		return -1;
-	/* the program is named by its path; the first argument is lost when it is another */
-	argv[0] = hook->path;
-	process.args = (struct oci_strings){ argv, MAX(hook->args.count, (size_t)1) };
+	process.args = hook->args.count ? hook->args : (struct oci_strings){ default_argv, 1 };
 	process.env = hook->env;
 	process.terminal = false;
 	urpc__exec_args__init(&message);
 	message.id = c->id;
 	message.process = message_of_process(&arena, &process, 0);
+	message.process->exe = (ProtobufCBinaryData){ strlen(hook->path), (uint8_t *)hook->path };
 	ret = urpc_containerManager_ExecuteAsync(client, &message, fds, ARRAY_COUNT(fds), &answer);
-	argv[0] = first;
 	if (ret)
 		control_program_fail(client, ret, hook->path, err);
 	else

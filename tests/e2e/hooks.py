@@ -49,7 +49,8 @@ def lines(path):
 @case()
 def order_and_state(env, root):
     hooks = noting(env)
-    hooks["startContainer"] = [shell("cat > /state-startContainer; ls /tmp/ready; echo $$ > /hook-pid")]
+    hooks["startContainer"] = [shell("cat > /state-startContainer; ls /tmp/ready; echo $$ > /hook-pid; echo $0 > /hook-name")]
+    hooks["startContainer"][0]["args"][0] = "ash"
     cid, pid = created(env, root, "touch /tmp/ready; sleep 100",
                        edit=with_hooks(hooks, annotations={"a.b": "c", "x": "\"y\" \u00e4"}))
     assert lines(env.dir + "/order") == ["prestart", "createRuntime", "createContainer"]
@@ -68,6 +69,7 @@ def order_and_state(env, root):
         state = json.load(f)
     assert state["status"] == "created" and state["pid"] == pid, state
     assert int(lines(root + "/hook-pid")[0]) < 100, "the hook's pid is none of the sandbox"
+    assert lines(root + "/hook-name") == ["ash"]
 
 
 @case()

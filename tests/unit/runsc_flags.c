@@ -141,6 +141,10 @@ static const struct {
 	{ "gVisor", "help", "+--format json; .--os x; .--arch x; .--filename x" },
 	{ "gVisor", "cpu-features", "" },
 	{ "gVisor", "flags", "" },
+	{ "gVisor", "bwrap",
+	  "+--bind x x; +--ro-bind x x; +--tmpfs x; +--unshare-net; +--share-net; +--chdir x; +--setenv A 1; +--clearenv; "
+	  "+--unsetenv A; +--uid 1; +--gid 1; .--unshare-user; .--unshare-ipc; .--unshare-pid; .--unshare-uts; "
+	  "+--hostname x; +--proc x; .--unshare-cgroup; +--unshare-all; +--dev x; .--die-with-parent" },
 	{ "gVisor", "checkpoint", "!" },
 	{ "gVisor", "restore", "!" },
 	{ "gVisor", "fscheckpoint", "!" },

@@ -131,11 +131,14 @@ static int run_command(struct config *config, const struct command *command, int
 
 static int run(struct config *config, int argc, char **argv, struct error *err)
 {
+	const char *name = argc ? strrchr(argv[0], '/') : NULL;
 	const struct command *command;
 	bool help = false;
-	int first = options_parse(config_rows, config_row_count, argc - 1, argv + 1, false, config, &help,
-				  err);
+	int first;
 
+	if (argc && !strcmp(name ? name + 1 : argv[0], "bwrap"))
+		return run_command(config, find_command("bwrap"), argc - 1, argv + 1, err);
+	first = options_parse(config_rows, config_row_count, argc - 1, argv + 1, false, config, &help, err);
 	if (first < 0)
 		return -1;
 	argv += 1 + first;

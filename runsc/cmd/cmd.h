@@ -75,6 +75,12 @@ int for_each_named(struct config *config, bool regex, int count, char **operands
 		   int (*run)(struct config *config, const char *id, const void *context, struct error *err),
 		   const void *context, struct error *err);
 
+/*
+ * Runs the program of a config.json that was made for it in the foreground, under an id of its own: what `do` ends
+ * with. Returns the exit status of the program, or -1 with err.
+ */
+int run_text(struct config *config, const char *text, struct error *err);
+
 /* "5s", "100ms", "1m30s" or plain seconds to milliseconds; false when it is none. */
 bool parse_duration_ms(const char *text, int64_t *ret);
 /* Writes a number to a file, replacing it. */

@@ -79,6 +79,7 @@ static int row_store(const struct option_row *row, const char *value, void *valu
 		if (field)
 			memcpy(field, &value, sizeof(value));
 		return 0;
+	case OPTION_ORDERED: /* not by one value */
 	case OPTION_LIST:
 		if (field)
 			strings_add((struct strings *)(void *)field, value);
@@ -122,6 +123,21 @@ static bool is_optional_value(const struct option_row *row, const char *next)
 	return row->value && next && (!strcmp(next, "true") || !strcmp(next, "false") || !strcmp(next, "auto"));
 }
 
+static int store_ordered(const struct option_row *row, int argc, char **argv, int *at, void *values, struct error *err)
+{
+	struct strings *list = (struct strings *)(void *)((char *)values + row->offset);
+	int wanted = row->value ? 1 : 0;
+
+	for (const char *p = row->value; p && (p = strchr(p, ' ')); p++)
+		wanted++;
+	if (*at + wanted >= argc)
+		return error_set(err, "flag needs %d argument%s: -%s", wanted, wanted == 1 ? "" : "s", row->name);
+	strings_add(list, row->name);
+	while (wanted--)
+		strings_add(list, argv[++*at]);
+	return 0;
+}
+
 /* One option word at argv[*at]; steps over its value. */
 static int parse_word(const struct option_row *rows, size_t count, int argc, char **argv, int *at,
 		      void *values, bool *help, struct error *err)
@@ -147,6 +163,10 @@ static int parse_word(const struct option_row *rows, size_t count, int argc, cha
 		return error_set(err, "flag provided but not defined: -%.*s (see --help)", (int)len,
 				 word);
 	}
+	if (row->kind == OPTION_ORDERED && !equals)
+		return store_ordered(row, argc, argv, at, values, err);
+	if (row->kind == OPTION_ORDERED)
+		return error_set(err, "flag takes no '=': -%s", row->name);
 	if (equals) {
 		value = equals + 1;
 	} else if (row->kind != OPTION_BOOL) {

@@ -14,6 +14,11 @@ enum option_kind {
 	OPTION_INT,    /* int64_t */
 	OPTION_ENUM,   /* const char *, one of the row's choices */
 	OPTION_LIST,   /* struct strings, one entry for each time that it is given */
+	/*
+	 * struct strings, which several rows may share: the name, then as many values as `value` has words; so the
+	 * order among these options is kept
+	 */
+	OPTION_ORDERED,
 };
 
 struct option_row {

@@ -71,35 +71,47 @@ static NORETURN void hook_child(const struct oci_hook *hook, const char *bundle,
 	_exit(EXIT_NOT_FOUND);
 }
 
+/* Takes one piece of what the hook prints and keeps the beginning; false when there is no more. */
+static bool take_output(int out, char output[OUTPUT_MAX])
+{
+	char chunk[512];
+	ssize_t got = read(out, chunk, sizeof(chunk));
+	size_t len = strlen(output);
+
+	for (ssize_t i = 0; i < got && len < OUTPUT_MAX - 1; i++)
+		output[len++] = chunk[i] == '\n' || !chunk[i] ? ' ' : chunk[i];
+	output[len] = 0;
+	return got > 0;
+}
+
 /*
- * Reads what the hook prints until it has ended (end_fd is readable) or its time is over; keeps the beginning. Something that the
- * hook left running may hold the pipe open, so its end is not waited for.
+ * Reads what the hook prints until it has ended (end_fd is readable) or its time is over. Something that the hook
+ * left running may hold the pipe open and go on printing: it is not waited for.
  */
 static bool hook_watch(int end_fd, int out, int64_t timeout_s, char output[OUTPUT_MAX])
 {
 	struct pollfd pfd[2] = { { .fd = end_fd, .events = POLLIN }, { .fd = out, .events = POLLIN } };
 	int64_t end = timeout_s ? now_ms() + timeout_s * 1000 : 0;
-	size_t len = 0;
 
 	for (;;) {
 		int64_t left = end ? MAX(end - now_ms(), (int64_t)0) : -1;
 		int n = poll(pfd, 2, (int)MIN(left, (int64_t)INT32_MAX));
 
-		if (!n)
+		if (!n || (end && now_ms() > end))
 			return false;
-		if (n > 0 && pfd[1].revents) {
-			char chunk[512];
-			ssize_t got = read(out, chunk, sizeof(chunk));
-
-			if (got <= 0)
-				pfd[1].fd = -1;
-			for (ssize_t i = 0; i < got && len < OUTPUT_MAX - 1; i++)
-				output[len++] = chunk[i] == '\n' ? ' ' : chunk[i];
-			output[len] = 0;
-		} else if (n > 0 && pfd[0].revents) {
-			return true;
-		}
+		if (n < 0)
+			continue;
+		if (pfd[0].revents)
+			break;
+		if (pfd[1].revents && !take_output(out, output))
+			pfd[1].fd = -1;
 	}
+	/* what it printed last */
+	for (size_t i = 0; i < OUTPUT_MAX && pfd[1].fd >= 0 && poll(&pfd[1], 1, 0) > 0; i++) {
+		if (!take_output(out, output))
+			break;
+	}
+	return true;
 }
 
 /* The error of a hook that is over; 0 when it went well. */
@@ -173,7 +185,6 @@ static int start_inside(const struct oci_spec *spec, const struct oci_hook *hook
 	AUTO(urpc_client_free) struct urpc_client *client = NULL;
 	struct oci_process process = spec->process;
 	char *default_argv[] = { hook->path };
-	char **argv = hook->args.count ? hook->args.v : default_argv, *first = argv[0];
 	int fds[] = { in, out, out }, ret, pid = -1;
 	Urpc__ExecArgs message;
 	Urpc__Pid *answer = NULL;
@@ -181,16 +192,14 @@ static int start_inside(const struct oci_spec *spec, const struct oci_hook *hook
 
 	if (control_connect(c, &client, err))
 		return -1;
-	/* the program is named by its path; the first argument is lost when it is another */
-	argv[0] = hook->path;
-	process.args = (struct oci_strings){ argv, MAX(hook->args.count, (size_t)1) };
+	process.args = hook->args.count ? hook->args : (struct oci_strings){ default_argv, 1 };
 	process.env = hook->env;
 	process.terminal = false;
 	urpc__exec_args__init(&message);
 	message.id = c->id;
 	message.process = message_of_process(&arena, &process, 0);
+	message.process->exe = (ProtobufCBinaryData){ strlen(hook->path), (uint8_t *)hook->path };
 	ret = urpc_containerManager_ExecuteAsync(client, &message, fds, ARRAY_COUNT(fds), &answer);
-	argv[0] = first;
 	if (ret)
 		control_program_fail(client, ret, hook->path, err);
 	else

@@ -317,7 +317,7 @@ static int run_sentry(struct creation *cr, const char *path, const struct sentry
 	char oom_score[16];
 
 	wanted_network(cr, &args);
-	if (spawn_open_kvm(config->platform, &kvm_fd, err))
+	if (spawn_open_kvm(config->platform, config->platform_device, &kvm_fd, err))
 		return -1;
 	add_arg(&args.argv, "runsc-sentry", NULL);
 	add_number(&args.argv, "--control-fd", cr->control_fd);

@@ -10,7 +10,9 @@
 #include "runsc/oci/message.h"
 
 #define SOCKET_NAME "control.sock"
-#define PROGRAM_ERROR "unable to start container process: exec: "
+#define START_ERROR "unable to start container process: "
+#define PROGRAM_ERROR START_ERROR "exec: "
+#define CWD_MESSAGE "chdir to cwd "
 
 int control_listen(const struct container *c, struct error *err)
 {
@@ -156,6 +158,9 @@ int control_program_fail(struct urpc_client *client, int ret, const char *progra
 {
 	const char *message = urpc_client_message(client);
 
+	if (!urpc_client_broken(client) && message && !strncmp(message, CWD_MESSAGE, strlen(CWD_MESSAGE)))
+		return error_set_code(err, ret == -ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE, START_ERROR "%s",
+				      message);
 	/* other failures, of mounts say, have sentences of their own */
 	if (urpc_client_broken(client) || (message && *message && strncmp(message, "exec: ", 6) != 0))
 		return control_fail(client, ret, "start the program", err);

@@ -93,13 +93,14 @@ char *spawn_find(const char *name, struct error *err)
 	return NULL;
 }
 
-int spawn_open_kvm(const char *platform, int *ret_fd, struct error *err)
+int spawn_open_kvm(const char *platform, const char *device, int *ret_fd, struct error *err)
 {
 	*ret_fd = -1;
+	device = *device ? device : "/dev/kvm";
 	if (strcmp(platform, "kvm") != 0)
 		return 0;
-	*ret_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-	return *ret_fd < 0 ? error_errno(err, errno, "platform kvm: cannot open /dev/kvm") : 0;
+	*ret_fd = open(device, O_RDWR | O_CLOEXEC);
+	return *ret_fd < 0 ? error_errno(err, errno, "platform kvm: cannot open %s", device) : 0;
 }
 
 int loopback_up(void)

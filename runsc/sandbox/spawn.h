@@ -41,9 +41,9 @@ struct helper {
 char *spawn_find(const char *name, struct error *err);
 /*
  * The device for a sentry of this platform, which itself is nobody and sees no path: *ret_fd, or -1 there when it has no use for
- * it; `auto` has none, since kvm is taken by name only. Nonzero with err when it cannot be opened.
+ * it; `auto` has none, since kvm is taken by name only. device: its path, "" for /dev/kvm. Nonzero with err when it cannot be opened.
  */
-int spawn_open_kvm(const char *platform, int *ret_fd, struct error *err);
+int spawn_open_kvm(const char *platform, const char *device, int *ret_fd, struct error *err);
 /*
  * Starts the program in fresh pid, mount, ipc, uts and cgroup namespaces (or those listed; a named mount namespace is
  * left to the program), session

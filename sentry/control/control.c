@@ -211,7 +211,7 @@ static int handle_exec(struct urpc_request *req, const Urpc__ExecArgs *arg, Urpc
 	if (err == 0) {
 		err = container_exec(c, &p.args, &result->pid);
 		if (err < 0)
-			err = urpc_fail(req, err, "exec: \"%.160s\": %s", p.argv[0], strerror(-err));
+			err = process_fail(req, &p, err);
 	}
 	process_build_fini(&p);
 	return err;

@@ -14,6 +14,7 @@ struct process_build {
 	const struct cred *cred;
 	struct file **files;
 	unsigned file_count;
+	bool cwd_failed;
 };
 
 /* process.c: how many descriptors the message says ride along for its process. */
@@ -27,6 +28,8 @@ size_t process_fd_count(const Urpc__Process *p);
 NODISCARD int process_build(struct urpc_request *req, const Urpc__Process *p, size_t first_fd,
 			    struct user_ns *user_ns, const struct path *root,
 			    struct mnt_ns *mnt_ns, struct process_build *ret);
+/* The answer when the program could not be started; runsc makes runc's text of it. Returns err. */
+int process_fail(struct urpc_request *req, const struct process_build *b, int err);
 void process_build_fini(struct process_build *b);
 /* A string of a message's bytes: NULL when it holds a NUL or memory is out. */
 char *bytes_dup(const ProtobufCBinaryData *b);

@@ -259,12 +259,6 @@ static int make_container(const Urpc__Container *c, const struct container_parts
 	return err;
 }
 
-/* The program cannot be started: the errno is the program's own (ENOENT, EACCES, ENOEXEC...). */
-static int fail_program(struct urpc_request *req, const struct process_build *p, int err)
-{
-	return urpc_fail(req, err, "exec: \"%.160s\": %s", p->argv[0], strerror(-err));
-}
-
 static int create_in(struct urpc_request *req, const Urpc__Container *c, const struct container_parts *parts, bool root)
 {
 	size_t first_gofer = process_fd_count(c->process);
@@ -288,7 +282,7 @@ static int create_in(struct urpc_request *req, const Urpc__Container *c, const s
 	if (err == 0) {
 		err = container_create_init(container, &p.args);
 		if (err < 0)
-			err = fail_program(req, &p, err);
+			err = process_fail(req, &p, err);
 	}
 	if (err == 0)
 		err = control_watch_end(container, urpc_take_fd(req, req->fd_count - 1), root);

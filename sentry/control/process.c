@@ -272,6 +272,7 @@ static int build_as(struct urpc_request *req, const Urpc__Process *p, size_t fir
 	b->args.envv = (const char *const *)b->envv;
 	b->args.exe = b->exe[0] ? b->exe : NULL;
 	b->args.cwd = b->cwd;
+	b->args.cwd_failed = &b->cwd_failed;
 	b->args.cred = b->cred;
 	b->args.umask = p->has_umask ? p->umask & 0777 : 0022;
 	b->args.oom_score_adj = p->oom_score_adj;
@@ -303,6 +304,17 @@ int process_build(struct urpc_request *req, const Urpc__Process *p, size_t first
 	cred_put(cred);
 	free(u);
 	return err;
+}
+
+/* The errno is the program's own (ENOENT, EACCES, ENOEXEC...), or the working directory's. */
+int process_fail(struct urpc_request *req, const struct process_build *b, int err)
+{
+	if (b->cwd_failed)
+		return urpc_fail(req, err, "chdir to cwd (\"%.160s\") set in config.json failed: %s", b->cwd,
+				 err == -ENOENT ? "no such file or directory" :
+				 err == -EACCES ? "permission denied" :
+				 err == -ENOTDIR ? "not a directory" : strerror(-err));
+	return urpc_fail(req, err, "exec: \"%.160s\": %s", b->argv[0], strerror(-err));
 }
 
 void process_build_fini(struct process_build *b)

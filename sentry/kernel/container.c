@@ -286,6 +286,8 @@ static int load_program(struct task *t, const struct process_args *a)
 	uint64_t limit = loader_strings_limit(task_rlimit(t, RLIMIT_STACK));
 	int err = t->ctx ? set_cwd(t, a->cwd) : -ENOMEM;
 
+	if (err < 0 && t->ctx && a->cwd_failed)
+		*a->cwd_failed = true;
 	if (err == 0)
 		err = find_program(t, a, name, &f);
 	if (err == 0)

@@ -17,6 +17,7 @@ struct process_args {
 	const char *const *argv, *const *envv; /* NULL-terminated */
 	const char *exe;	/* NULL: argv[0], looked up in PATH of envv when it has no slash */
 	const char *cwd;	/* "" is "/" */
+	bool *cwd_failed;	/* set when it is cwd that an error is about; may be NULL */
 	const struct cred *cred; /* reference stays with the caller */
 	struct limits limits;
 	uint32_t umask;

@@ -49,7 +49,8 @@ def lines(path):
 @case()
 def order_and_state(env, root):
     hooks = noting(env)
-    hooks["startContainer"] = [shell("cat > /state-startContainer; ls /tmp/ready; echo $$ > /hook-pid")]
+    hooks["startContainer"] = [shell("cat > /state-startContainer; ls /tmp/ready; echo $$ > /hook-pid; echo $0 > /hook-name")]
+    hooks["startContainer"][0]["args"][0] = "ash"
     cid, pid = created(env, root, "touch /tmp/ready; sleep 100",
                        edit=with_hooks(hooks, annotations={"a.b": "c", "x": "\"y\" \u00e4"}))
     assert lines(env.dir + "/order") == ["prestart", "createRuntime", "createContainer"]
@@ -68,6 +69,7 @@ def order_and_state(env, root):
         state = json.load(f)
     assert state["status"] == "created" and state["pid"] == pid, state
     assert int(lines(root + "/hook-pid")[0]) < 100, "the hook's pid is none of the sandbox"
+    assert lines(root + "/hook-name") == ["ash"]
 
 
 @case()
@@ -184,9 +186,45 @@ def hooks_may_call_the_runtime(env, root):
 
 @case()
 def a_hook_may_leave_something_running(env, root):
-    hooks = {"createRuntime": [shell("sleep 3 & exit 0")]}
+    hooks = {"createRuntime": [shell("sleep 3 & exit 0"), shell("timeout 3 yes & exit 0")],
+             "startContainer": [shell("timeout 3 yes & exit 0")]}
     bundle = env.bundle(["/bin/true"], root, edit=with_hooks(hooks))
     began = time.monotonic()
     expect(env.runsc("run", "--bundle", bundle, env.new_id()))
     assert time.monotonic() - began < 3
     until(lambda: not sandbox.processes_naming("sleep 3"), what="the end of sleep 3")
+
+
+@case()
+def endless_output_does_not_outlast_the_time_limit(env, root):
+    for kind in ("createRuntime", "startContainer"):
+        bundle = env.bundle(["/bin/true"], root, edit=with_hooks({kind: [shell("exec yes", timeout=1)]}))
+        began = time.monotonic()
+        refused(env.runsc("run", "--bundle", bundle, env.new_id()), kind, "within 1 seconds")
+        assert time.monotonic() - began < 8, kind
+
+
+@case()
+def hooks_of_a_pods_container(env, root):
+    """Each container has its own; one that fails leaves the others alone."""
+    from e2e.pods import member, pod
+
+    def edit_of(script):
+        hooks = dict(noting(env), startContainer=[shell(script)])
+        return lambda config: config.update(hooks=hooks)
+    box, pid = pod(env, root)
+    cid, own = member(env, root, "sleep 100", box, pid, edit=edit_of("echo $$ > /tmp/hook; hostname >> /tmp/hook"))
+    assert lines(env.dir + "/order") == ["prestart", "createRuntime", "createContainer", "poststart"]
+    for kind in CREATE + ("poststart",):
+        with open(env.dir + "/state-" + kind) as f:
+            state = json.load(f)
+        assert (state["id"], state["pid"], state["status"]) == (cid, own, STATUS[kind]), state
+    expect(env.runsc("exec", cid, "cat", "/tmp/hook"), has="\n")
+    expect(env.runsc("delete", "--force", cid))
+    assert lines(env.dir + "/order")[4:] == ["poststop"]
+    cid, _ = member(env, root, "sleep 100", box, pid, edit=edit_of("exit 3"), start=False)
+    refused(env.runsc("start", cid), "startContainer hook", "exit status 3")
+    assert status_of(env, cid) == "stopped" and status_of(env, box) == "running"
+    expect(env.runsc("delete", cid))
+    expect(env.runsc("exec", box, "true"))
+    expect(env.runsc("delete", "--force", box))

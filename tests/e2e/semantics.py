@@ -165,6 +165,15 @@ def the_default_signal_is_term(env, root):
     expect(env.runsc("delete", cid))
 
 
+def stop(pid):
+    os.kill(pid, signal.SIGSTOP)
+
+    def is_stopped():
+        with open("/proc/%d/stat" % pid) as f:
+            return f.read().rsplit(")", 1)[1].split()[0] == "T"
+    until(is_stopped, what="the process to be stopped")
+
+
 def timed(env, *args):
     began = time.monotonic()
     result = env.runsc(*args)
@@ -176,7 +185,7 @@ def a_stopped_sentry_is_not_asked(env, root):
     for how in (("kill", "KILL"), ("kill", "--all", "9"), ("delete", "--force")):
         cid, _ = created(env, root)
         expect(env.runsc("start", cid))
-        os.kill(sentry_of(env, cid), signal.SIGSTOP)
+        stop(sentry_of(env, cid))
         assert status_of(env, cid) == "running"
         for args in (["kill", cid, "TERM"], ["ps", cid], ["exec", cid, "true"], ["pause", cid]):
             result, seconds = timed(env, *args)
@@ -197,7 +206,7 @@ def a_stopped_sentry_is_not_asked(env, root):
 def a_stopped_gofer_is_not_waited_for(env, root):
     cid, pid = created(env, root)
     expect(env.runsc("start", cid))
-    os.kill(pid, signal.SIGSTOP)
+    stop(pid)
     result, seconds = timed(env, "delete", "--force", cid)
     expect(result, 0, "", "")
     assert seconds < 1, seconds
@@ -314,5 +323,65 @@ def features_are_true(env, root):
         expect(try_seccomp(arch=arch))
     assert len(features["linux"]["capabilities"]) == 41 and "rbind" in features["mountOptions"]
     assert features["mountOptions"] == sorted(set(features["mountOptions"]))
-    assert len(features["mountOptions"]) > 40 and "tmpcopyup" not in features["mountOptions"]
+    assert len(features["mountOptions"]) > 40 and "tmpcopyup" in features["mountOptions"]
     assert features["potentiallyUnsafeConfigAnnotations"] == ["dev.gvisor.flag.", "org.systemd.property."]
+
+
+@case()
+def ports_are_forwarded(env, root):
+    """Into a network namespace that nothing else leads to."""
+    import socket
+    cid, _ = created(env, root, "nc -l -p 8000 -e /bin/cat & nc -l -p 8001 -e /bin/cat & wait")
+    expect(env.runsc("start", cid))
+    until(lambda: env.runsc("exec", cid, "sh", "-c", "netstat -ltn | grep -c 800[01]").out == "2\n", what="two listeners")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    forward = subprocess.Popen(env.runsc_argv("port-forward", cid, "%d:8000" % port), stdin=subprocess.DEVNULL)
+    try:
+        def connect():
+            try:
+                return socket.create_connection(("127.0.0.1", port), timeout=5)
+            except ConnectionRefusedError:
+                return None
+        with until(connect, what="the forwarded port") as client:
+            data = os.urandom(1 << 20)
+            client.settimeout(20)
+            import threading
+            sender = threading.Thread(target=lambda: (client.sendall(data), client.shutdown(socket.SHUT_WR)))
+            sender.start()
+            seen = b""
+            while len(seen) < len(data):
+                part = client.recv(1 << 16)
+                if not part:
+                    break
+                seen += part
+            sender.join()
+            assert seen == data, len(seen)
+        path = env.dir + "/s"
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(path)
+            server.listen(1)
+            stream = subprocess.Popen(env.runsc_argv("port-forward", "--stream", path, cid, "8001"))
+            server.settimeout(10)
+            with server.accept()[0] as client:
+                client.sendall(b"hello")
+                client.shutdown(socket.SHUT_WR)
+                assert client.recv(100) == b"hello" and client.recv(100) == b""
+            assert stream.wait(10) == 0
+        for port_word in ("x", "0", "1:70000", "1:2:3"):
+            expect_refused(env.runsc("port-forward", cid, port_word), "[LOCAL:]PORT")
+        expect(env.runsc("delete", "--force", cid))
+        assert forward.wait(10) == 0, "it ends with the container"
+    finally:
+        forward.kill()
+        forward.wait()
+
+
+@case()
+def do_maps_ids(env, root):
+    maps = ["--uid-map", "0 100000 1000", "--gid-map", "0 200000 1000"]
+    out = expect(env.runsc("do", "--root", root, *maps, "--", "/bin/cat", "/proc/self/uid_map", "/proc/self/gid_map")).out
+    assert [line.split() for line in out.splitlines()] == [["0", "100000", "1000"], ["0", "200000", "1000"]], out
+    expect_refused(env.runsc("do", "--uid-map", "0 1", "--gid-map", "0 1 2", "--", "true"), "CONTAINER HOST SIZE")
+    expect_refused(env.runsc("do", "--uid-map", "0 1 2", "--", "true"), "--gid-map")

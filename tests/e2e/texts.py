@@ -71,6 +71,19 @@ def programs_at_exec(env, root):
 
 
 @case()
+def working_directories(env, root):
+    cid, _ = created(env, root)
+    expect(env.runsc("start", cid))
+    for cwd, text, status in (("/nope", "no such file or directory", 127), ("/etc/hosts", "not a directory", 126)):
+        assert message(env, "exec", "--cwd", cwd, cid, "true") == (
+            "unable to start container process: chdir to cwd (\"%s\") set in config.json failed: %s" % (cwd, text),
+            status), cwd
+    expect(env.runsc("delete", "--force", cid))
+    # as runc does it
+    expect(env.runsc("run", "--bundle", env.bundle(["/bin/pwd"], root, cwd="/made/up"), env.new_id()), 0, "/made/up\n")
+
+
+@case()
 def a_directory_as_program(env, root):
     """runc says permission denied or, with a newer Go, is a directory."""
     text, status = message(env, "create", "--bundle", env.bundle(["/etc"], root), env.new_id())

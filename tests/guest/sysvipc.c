@@ -103,7 +103,8 @@ TEST(sem_blocks_and_wakes)
 	{
 		OK(semop(id, &(struct sembuf){ 0, -2, 0 }, 1));
 	}
-	msleep(30);
+	for (int i = 0; i < 500 && semctl(id, 0, GETNCNT) != 1; i++)
+		msleep(10);
 	CHECK_EQ(semctl(id, 0, GETNCNT), 1);
 	OK(semop(id, &(struct sembuf){ 0, 1, 0 }, 1));
 	msleep(10);

@@ -113,6 +113,16 @@ int face_enter(const struct gofer_options *opt, struct gofer_trees *trees, char 
 	return opt->stay ? 0 : enter_own(opt, trees, why, why_size);
 }
 
+void face_title(int argc, char **argv, const char *title)
+{
+	char *start = argv[0], *end = argv[argc - 1] + strlen(argv[argc - 1]) + 1;
+	size_t size = MIN(strlen(title), (size_t)(end - start) - 2);
+
+	memmove(start, title, size);
+	memset(start + size, 0, (size_t)(end - start) - size);
+	end[-1] = 1; /* no NUL there: the host then shows the one string at the start */
+}
+
 int face_user_namespace(const struct gofer_options *opt, char *why, size_t why_size)
 {
 	if (opt->user_ns_fd >= 0 && setns(opt->user_ns_fd, CLONE_NEWUSER) < 0)

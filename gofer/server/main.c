@@ -178,6 +178,8 @@ int main(int argc, char **argv)
 		die(opt.ready_fd, "cannot start the server");
 	close(done[1]);
 	close_served(&opt, &trees);
+	if (opt.title)
+		face_title(argc, argv, opt.title);
 	err = face_user_namespace(&opt, why, sizeof(why));
 	if (err == 0)
 		err = jail_drop_caps(false, why, sizeof(why));

@@ -48,6 +48,10 @@ static bool parse_one(struct gofer_options *o, const char *name, char *value)
 		o->attach[o->attach_count - 1].at = value;
 		return true;
 	}
+	if (strcmp(name, "--title") == 0) {
+		o->title = value;
+		return true;
+	}
 	if (strcmp(name, "--log-format") == 0) {
 		o->log_format = strcmp(value, "json") == 0 ? LOG_JSON : LOG_TEXT;
 		return o->log_format == LOG_JSON || strcmp(value, "text") == 0;

@@ -27,6 +27,7 @@ struct gofer_options {
 	enum log_format log_format;
 	enum log_level log_level;
 	bool host_uds;
+	const char *title; /* the command line that the first process shows, or NULL */
 	unsigned int attach_count;
 	struct gofer_attach_option attach[GOFER_ATTACH_MAX];
 };
@@ -54,6 +55,8 @@ NODISCARD int trees_clone(const struct gofer_options *opt, struct gofer_trees *t
  */
 NODISCARD int face_enter(const struct gofer_options *opt, struct gofer_trees *trees, char *why,
 			 size_t why_size);
+/* Writes title over the command line, whose strings are lost. */
+void face_title(int argc, char **argv, const char *title);
 /* Joins or makes its user namespace. */
 NODISCARD int face_user_namespace(const struct gofer_options *opt, char *why, size_t why_size);
 /* The first process's filter: from now on it can wait, read, write and end, with sockets also make those, and no more. */

@@ -134,20 +134,21 @@ static int innermost_pid(const char *pid)
 	return last;
 }
 
+/* Whether a process but the first has this stub; one that has several threads has as many, and the first counts. */
 static bool has_host_pid(const Urpc__ProcessList *list, int pid)
 {
 	for (size_t i = 0; i < list->n_process; i++) {
-		for (size_t j = 0; j < list->process[i]->n_host_pids; j++) {
-			if (list->process[i]->host_pids[j] == pid)
-				return true;
-		}
+		const Urpc__ProcessInfo *p = list->process[i];
+
+		if (!p->init && p->n_host_pids && p->host_pids[0] == pid)
+			return true;
 	}
 	return false;
 }
 
 /*
- * The host processes behind the container's. The sentry knows them by their ids in its own pid
- * namespace, the caller wants those of this one; /proc has both.
+ * The host processes that are the container's: the one whose pid engines know for its first process, stubs for the others.
+ * The sentry knows these by their ids in its own pid namespace, the caller wants those of this one; /proc has both.
  */
 static json_t *host_pids(const struct container *c, const Urpc__ProcessList *list)
 {
@@ -156,6 +157,7 @@ static json_t *host_pids(const struct container *c, const Urpc__ProcessList *lis
 	const struct dirent *entry;
 	DIR *proc = opendir("/proc");
 
+	json_array_append_new(array, json_integer(c->gofer.pid));
 	snprintf(path, sizeof(path), "/proc/%d/ns/pid", (int)c->sentry.pid);
 	if (readlink(path, sentry_ns, sizeof(sentry_ns) - 1) < 0)
 		sentry_ns[0] = 0;
@@ -172,8 +174,6 @@ static json_t *host_pids(const struct container *c, const Urpc__ProcessList *lis
 	}
 	if (proc)
 		closedir(proc);
-	if (!json_array_size(array))
-		json_array_append_new(array, json_integer(c->gofer.pid));
 	return array;
 }
 

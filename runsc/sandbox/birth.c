@@ -9,6 +9,8 @@
 #include "runsc/oci/message.h"
 #include "runsc/sandbox/creation.h"
 
+#define TITLE_MAX 190
+
 static void add_arg(struct strings *argv, const char *name, const char *value)
 {
 	strings_add(argv, name);
@@ -208,6 +210,22 @@ int gofer_map_ids(const struct creation *cr, struct error *err)
 		       0;
 }
 
+/* What the host's process lists show for the process that stands for the container: the program's command line. */
+static void add_title(const struct oci_process *process, struct strings *argv)
+{
+	AUTO(mem_free) char *title = xstrdup("");
+
+	for (size_t i = 0; i < process->args.count; i++) {
+		char *longer = xasprintf("%s%s%s", title, i ? " " : "", process->args.v[i]);
+
+		free(title);
+		title = longer;
+	}
+	if (strlen(title) > TITLE_MAX)
+		title[TITLE_MAX] = 0;
+	add_arg(argv, "--title", title);
+}
+
 static int run_gofer(struct creation *cr, const char *path, const struct gofer_pipes *p, struct error *err)
 {
 	AUTO(fd_close) int log_fd = helper_log(cr, "gofer");
@@ -259,6 +277,7 @@ static int run_gofer(struct creation *cr, const char *path, const struct gofer_p
 		add_tree(cr, mount, mount && cr->mount_is_file[i - 1], cr->gofer_theirs[served], &args.argv);
 		fds[args.fd_count++] = cr->gofer_theirs[served++];
 	}
+	add_title(&cr->spec.process, &args.argv);
 	ret = spawn_helper(&args, &cr->live->gofer, err);
 	strings_fini(&args.argv);
 	return ret;

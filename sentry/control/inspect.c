@@ -129,6 +129,7 @@ static Urpc__ProcessInfo *make_info(struct thread_group *tg, struct pid_ns *ns, 
 int control_processes(struct urpc_request *req, const Urpc__ContainerId *arg, Urpc__ProcessList *result)
 {
 	AUTO(container_put) struct container *c = control_find(req, arg->id);
+	AUTO(thread_group_put) struct thread_group *init = c ? container_process_find(c, INIT_PID) : NULL;
 	struct thread_group *tg;
 	struct pid_ns *ns;
 	size_t capacity = 0;
@@ -142,6 +143,8 @@ int control_processes(struct urpc_request *req, const Urpc__ContainerId *arg, Ur
 		Urpc__ProcessInfo *info =
 			tg->container == c ? make_info(tg, ns, pid, container_user_ns(c)) : NULL;
 
+		if (info)
+			info->init = tg == init;
 		thread_group_put(tg);
 		if (!info)
 			continue;

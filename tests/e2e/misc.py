@@ -211,7 +211,10 @@ def sentry_and_gofer_have_shed_privileges(env, root):
     for name in ("mnt", "pid", "ipc", "uts"):
         assert os.readlink("/proc/%d/ns/%s" % (pid, name)) != os.readlink("/proc/self/ns/" + name), name
     assert os.listdir("/proc/%d/root" % pid) == [], "the sentry sees files"
-    gofers = [p for p, command in env.processes() if "runsc-gofer" in command]
+    with open("/proc/%d/task/%d/children" % (face, face)) as f:
+        gofers = [face, *map(int, f.read().split())]
+    with open("/proc/%d/cmdline" % face) as f:
+        assert f.read() == "/bin/sh -c sleep 100\0", "it shows the program's command line"
     assert gofers, env.processes()
     assert face in gofers and len(gofers) == 2, (face, gofers)
     for gofer in gofers:

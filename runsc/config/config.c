@@ -66,6 +66,10 @@ static int apply_synonyms(struct config *config, struct error *err)
 {
 	static const char *const log_kinds[] = { "file:", "journald:", "syslog:" };
 
+	if (config->debug_log && !*config->debug_log)
+		config->debug_log = NULL;
+	if (config->panic_log && !*config->panic_log)
+		config->panic_log = NULL;
 	if (config->cgroup_manager) {
 		config->systemd_cgroup |= !strcmp(config->cgroup_manager, "systemd");
 		config->ignore_cgroups |= !strcmp(config->cgroup_manager, "disabled");
@@ -127,6 +131,7 @@ int config_override(struct config *config, const char *name, const char *value, 
 int config_finish(struct config *config, const char *command, const char *id, struct error *err)
 {
 	struct overlay_choice overlay;
+	bool debug_log;
 	int fd = -1;
 
 	config->command = command;
@@ -147,7 +152,7 @@ int config_finish(struct config *config, const char *command, const char *id, st
 		return -1;
 	if (geteuid())
 		config->rootless = true;
-	if (!config->debug_log && config->debug_log_fd < 0 && !config->debug && !config->also_stderr) {
+	if (!config_has_debug_log(config, command) && !config->debug && !config->also_stderr) {
 		/* config_report writes the error itself */
 		if (config->log)
 			log_init(open_log(config->log), is_json(config->log_format) ? LOG_JSON : LOG_TEXT, LOG_WARN,
@@ -155,15 +160,15 @@ int config_finish(struct config *config, const char *command, const char *id, st
 		config->log_is_plain = true;
 		return 0;
 	}
-	if (config->debug_log || config->debug_log_fd >= 0)
+	debug_log = config_has_debug_log(config, command);
+	if (debug_log)
 		fd = config_open_debug_log(config, command, id);
 	else if (config->also_stderr || !config->log)
 		fd = STDERR_FILENO;
 	else
 		fd = open_log(config->log);
-	log_init(fd, is_json(config->debug_log || config->debug_log_fd >= 0 ? config->debug_log_format : config->log_format) ? LOG_JSON :
-												  LOG_TEXT,
-		 config->debug || config->debug_log ? LOG_DEBUG : LOG_WARN, "runsc");
+	log_init(fd, is_json(debug_log ? config->debug_log_format : config->log_format) ? LOG_JSON : LOG_TEXT,
+		 config->debug || debug_log ? LOG_DEBUG : LOG_WARN, "runsc");
 	log_info("release %s, command %s %s, state in %s, platform %s, network %s, overlay %s", RELEASE, command,
 		 id ? id : "", config->root_dir, config->platform, config->network,
 		 config->overlay2 ? config->overlay2 : "by default");
@@ -197,6 +202,8 @@ static char *expand_log_path(const char *pattern, const char *command, const cha
 
 		if (!strncmp(p, "%ID%", 4))
 			with = id ? id : "-", skip = 4;
+		else if (!strncmp(p, "%CID%", 5))
+			with = id ? id : "-", skip = 5;
 		else if (!strncmp(p, "%COMMAND%", 9))
 			with = command, skip = 9;
 		else if (!strncmp(p, "%TIMESTAMP%", 11))
@@ -207,23 +214,33 @@ static char *expand_log_path(const char *pattern, const char *command, const cha
 	return out;
 }
 
-int config_open_debug_log(const struct config *config, const char *command, const char *id)
+bool config_has_debug_log(const struct config *config, const char *command)
 {
-	AUTO(mem_free) char *pattern = NULL;
-	AUTO(mem_free) char *path = NULL;
-	size_t len;
-	int fd;
+	const char *list = config->debug_command;
+	size_t len = strlen(command);
+	bool negated = list && *list == '!';
 
-	if (config->debug_log_fd >= 0)
-		return fcntl((int)config->debug_log_fd, F_DUPFD_CLOEXEC, 3);
-	if (!config->debug_log || !*config->debug_log)
-		return -1;
-	len = strlen(config->debug_log);
-	pattern = config->debug_log[len - 1] == '/' ?
-			  xasprintf("%srunsc.log.%%TIMESTAMP%%.%%COMMAND%%.txt", config->debug_log) :
-			  xstrdup(config->debug_log);
-	path = expand_log_path(pattern, command, id);
-	fd = open_log(path);
+	if (!config->debug_log && config->debug_log_fd < 0)
+		return false;
+	if (!list || !*list)
+		return true;
+	for (const char *p = list + negated; p; p = strchr(p, ',')) {
+		p += *p == ',';
+		if (!strncmp(p, command, len) && (!p[len] || p[len] == ','))
+			return !negated;
+	}
+	return negated;
+}
+
+static int open_pattern(const char *pattern, const char *command, const char *id)
+{
+	size_t len = strlen(pattern);
+	AUTO(mem_free) char *whole = len && pattern[len - 1] == '/' ?
+					     xasprintf("%srunsc.log.%%TIMESTAMP%%.%%COMMAND%%.txt", pattern) :
+					     xstrdup(pattern);
+	AUTO(mem_free) char *path = expand_log_path(whole, command, id);
+	int fd = open_log(path);
+
 	if (fd < 0 && errno == ENOENT) {
 		AUTO(mem_free) char *dir = xstrdup(path);
 		char *slash = strrchr(dir, '/');
@@ -235,6 +252,20 @@ int config_open_debug_log(const struct config *config, const char *command, cons
 		}
 	}
 	return fd;
+}
+
+int config_open_debug_log(const struct config *config, const char *command, const char *id)
+{
+	if (!config_has_debug_log(config, command))
+		return -1;
+	if (config->debug_log_fd >= 0)
+		return fcntl((int)config->debug_log_fd, F_DUPFD_CLOEXEC, 3);
+	return open_pattern(config->debug_log, command, id);
+}
+
+int config_open_panic_log(const struct config *config, const char *command, const char *id)
+{
+	return config->panic_log ? open_pattern(config->panic_log, command, id) : -1;
 }
 
 /* text with " and \ escaped, as Go programs log it. */

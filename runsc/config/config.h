@@ -34,6 +34,10 @@ int config_finish(struct config *config, const char *command, const char *id, st
  */
 int config_override(struct config *config, const char *name, const char *value, struct error *err);
 
+/* Whether --debug-log or --debug-log-fd asks for a log of this process (see below), and --debug-command allows it. */
+bool config_has_debug_log(const struct config *config, const char *command);
+/* Opens the file of --panic-log in the same way; -1 when there is none. */
+int config_open_panic_log(const struct config *config, const char *command, const char *id);
 /*
  * Opens the debug log of one process (command: "boot" for the sentry, "gofer") of a container.
  * Returns a descriptor that the caller owns, or -1 when none is asked for or it cannot be had.

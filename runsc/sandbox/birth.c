@@ -26,25 +26,26 @@ static void add_number(struct strings *argv, const char *name, int64_t value)
 	add_arg(argv, name, text);
 }
 
-/* Where a helper logs to: its file of --debug-log, or our stderr, or nowhere (-1). */
+/* Where a helper logs to: its file of --debug-log, or our stderr, or that of --panic-log, or nowhere (-1). */
 static int helper_log(const struct creation *cr, const char *command)
 {
 	const struct config *config = cr->config;
 
-	if (config->debug_log)
+	if (config_has_debug_log(config, command))
 		return config_open_debug_log(config, command, cr->args->id);
 	if (config->also_stderr || (config->debug && !config->log))
 		return fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
-	return -1;
+	return config_open_panic_log(config, command, cr->args->id);
 }
 
-static void add_log_args(const struct creation *cr, struct strings *argv, int fd)
+static void add_log_args(const struct creation *cr, const char *command, struct strings *argv, int fd)
 {
 	if (fd < 0)
 		return;
 	add_number(argv, "--log-fd", fd);
 	add_arg(argv, "--log-format", strcmp(cr->config->debug_log_format, "text") ? "json" : "text");
-	add_number(argv, "--log-level", cr->config->debug || cr->config->debug_log ? LOG_DEBUG : LOG_WARN);
+	add_number(argv, "--log-level", cr->config->debug || config_has_debug_log(cr->config, command) ?
+						      LOG_DEBUG : LOG_WARN);
 }
 
 /* The gofer's ends of its pipes. */
@@ -266,7 +267,7 @@ static int run_gofer(struct creation *cr, const char *path, const struct gofer_p
 		add_arg(&args.argv, "--stay", NULL);
 	if (own_user(cr))
 		add_arg(&args.argv, "--new-user", NULL);
-	add_log_args(cr, &args.argv, log_fd);
+	add_log_args(cr, "gofer", &args.argv, log_fd);
 	if (strcmp(cr->config->host_uds, "none") != 0)
 		add_arg(&args.argv, "--host-uds", NULL);
 	for (size_t i = 0; i <= cr->spec.mount_count; i++) {
@@ -348,7 +349,7 @@ static int run_sentry(struct creation *cr, const char *path, const struct sentry
 		fds[args.fd_count++] = kvm_fd;
 	}
 	add_arg(&args.argv, "--network", own_network(cr) ? "none" : "host");
-	add_log_args(cr, &args.argv, log_fd);
+	add_log_args(cr, "boot", &args.argv, log_fd);
 	if (config->strace) {
 		add_arg(&args.argv, "--strace", NULL);
 		if (log_fd < 0)

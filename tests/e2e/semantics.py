@@ -385,3 +385,44 @@ def do_maps_ids(env, root):
     assert [line.split() for line in out.splitlines()] == [["0", "100000", "1000"], ["0", "200000", "1000"]], out
     expect_refused(env.runsc("do", "--uid-map", "0 1", "--gid-map", "0 1 2", "--", "true"), "CONTAINER HOST SIZE")
     expect_refused(env.runsc("do", "--uid-map", "0 1 2", "--", "true"), "--gid-map")
+
+
+@case()
+def logs_of_some_commands(env, root):
+    """--debug-command, %CID%, --debug-log-fd, --panic-log."""
+    bundle = env.bundle(["/bin/true"], root)
+    logs = env.dir + "/logs/"
+
+    def run(*flags, **kwargs):
+        return env.runsc("run", "--bundle", bundle, env.new_id("log"), flags=flags, **kwargs)
+    for commands, wanted in (("boot", {"boot"}), ("!boot", {"run", "gofer"}), ("run,gofer", {"run", "gofer"}),
+                             ("create", set()), ("", {"run", "boot", "gofer"})):
+        expect(run("--debug-log", logs + "%COMMAND%.%CID%", "--debug-command", commands), 0, "", "")
+        names = os.listdir(logs) if os.path.isdir(logs) else []
+        assert {n.split(".")[0] for n in names} == wanted and all(".log-" in n for n in names), (commands, names)
+        for name in names:
+            os.unlink(logs + name)
+    fd = os.open(env.dir + "/by-fd", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.set_inheritable(fd, True)
+    argv = env.runsc_argv("run", "--bundle", bundle, env.new_id(), flags=["--debug-log-fd", str(fd), "--debug-log-format",
+                                                                          "json"])
+    subprocess.run(argv, stdin=subprocess.DEVNULL, timeout=30, check=True, pass_fds=[fd])
+    os.close(fd)
+    with open(env.dir + "/by-fd") as f:
+        messages = [json.loads(line)["msg"] for line in f]
+    assert any("sentry and gofer are ready" in m for m in messages) and any("boot 13" in m for m in messages), messages
+    expect_refused(run("--log-fd", "77"), "no open descriptor")
+    expect(run("--panic-log", logs + "panic"), 0, "", "")
+    with open(logs + "panic") as f:
+        assert f.read() == "", "nothing went wrong"
+    os.unlink(logs + "panic")
+    cid = env.new_id()
+    expect(detached(env, "run", "--detach", "--bundle", env.bundle("sleep 100", root), cid,
+                    flags=["--panic-log", logs + "panic.%COMMAND%"]))
+    os.kill(sentry_of(env, cid), signal.SIGABRT)
+
+    def told():
+        with open(logs + "panic.boot") as f:
+            return "crash: signal 6" in f.read()
+    until(told, what="a report of the crash")
+    expect(env.runsc("delete", "--force", cid))

@@ -86,8 +86,8 @@ static const struct {
 	{ "crun", "spec", "+-b x; +--bundle=x; +-f x; +--file=x; +--rootless" },
 
 	{ "gVisor", "",
-	  "+--root=x; +--log=x; +--log-format=json-k8s; +--debug; +--systemd-cgroup; +--debug-log=x; .--debug-command=x; "
-	  ".--panic-log=x; .--coverage-report=x; .--log-packets; .--pcap-log=x; +--debug-log-format=json; "
+	  "+--root=x; +--log=x; +--log-format=json-k8s; +--debug; +--systemd-cgroup; +--debug-log=x; +--debug-command=x; "
+	  "+--panic-log=x; .--coverage-report=x; .--log-packets; .--pcap-log=x; +--debug-log-format=json; "
 	  ".--debug-to-user-log; +--alsologtostderr; +--allow-flag-override; .--traceback=x; !--metric-server=x; "
 	  "!--final-metrics-log=x; !--profiling-metrics=x; !--profiling-metrics-log=x; .--profiling-metrics-rate-us=1; "
 	  "+--strace; +--strace-syscalls=x; .--strace-log-size=1; .--strace-event; +--platform=ptrace; "

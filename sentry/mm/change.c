@@ -224,15 +224,15 @@ static int grow_allowed(struct mm *mm, const struct vma *v, uint64_t more, const
 	return 0;
 }
 
-/* The checks of MREMAP_FIXED that come before any look at mappings. */
-static int check_fixed(uint64_t old_addr, uint64_t old_size, uint64_t new_size, uint64_t new_addr)
+/* The checks of an address to move to that come before any look at mappings; a hint (not fixed) is one too. */
+static int check_target(uint64_t old_addr, uint64_t old_size, uint64_t new_size, uint64_t new_addr, bool fixed)
 {
 	if (new_addr % PAGE || new_addr > mm_platform_ops->max_addr ||
 	    new_size > mm_platform_ops->max_addr - new_addr)
 		return -EINVAL;
 	if (new_addr < old_addr + old_size && old_addr < new_addr + new_size)
 		return -EINVAL;
-	return new_addr < mm_platform_ops->min_addr ? -EPERM : 0;
+	return fixed && new_addr < mm_platform_ops->min_addr ? -EPERM : 0;
 }
 
 static int64_t mremap_locked(struct mm *mm, uint64_t old_addr, uint64_t old_size, uint64_t new_size,
@@ -293,7 +293,7 @@ static int64_t mremap_locked(struct mm *mm, uint64_t old_addr, uint64_t old_size
 			return -ENOMEM;
 	}
 	if (!(flags & MREMAP_FIXED)) {
-		new_addr = new_addr && keep && vma_range_free(mm, new_addr, new_addr + new_size) ?
+		new_addr = new_addr >= mm_platform_ops->min_addr && keep && vma_range_free(mm, new_addr, new_addr + new_size) ?
 				   new_addr :
 				   vma_find_gap(mm, new_size, PAGE);
 		if (!new_addr)
@@ -338,8 +338,8 @@ int64_t mm_mremap(struct mm *mm, uint64_t old_addr, uint64_t old_size, uint64_t 
 		return (flags & MREMAP_FIXED) ? -EINVAL : -ENOMEM;
 	if (old_addr > mm_platform_ops->max_addr || old_size > mm_platform_ops->max_addr - old_addr)
 		return -EFAULT;
-	if (flags & MREMAP_FIXED) {
-		int err = check_fixed(old_addr, old_size, new_size, new_addr);
+	if (flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)) {
+		int err = check_target(old_addr, old_size, new_size, new_addr, flags & MREMAP_FIXED);
 
 		if (err < 0)
 			return err;

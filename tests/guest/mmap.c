@@ -354,3 +354,29 @@ TEST(many_mappings)
 	p[0] = 1;
 	OK(munmap(p, 2000 * PAGE));
 }
+
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4
+#endif
+
+/* The hint of a move that leaves the old range mapped is checked like a fixed address. */
+TEST(mremap_dontunmap_hints)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE), size = 3 * page;
+	char *old = OK(mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+	const unsigned long wild[] = { 1, page + 1, (unsigned long)old + page, (unsigned long)old - page,
+				       ~0ul - page + 1, ~0ul - 2 * page + 1, 1ul << 63, 1ul << 48, ~0ul };
+
+	memset(old, 'x', size);
+	for (size_t i = 0; i < sizeof(wild) / sizeof(wild[0]); i++)
+		ERR(syscall(SYS_mremap, old, size, size, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, wild[i]), EINVAL);
+	CHECK_EQ(old[0], 'x');
+	/* one that suits is taken or not; what was there is moved */
+	for (unsigned long hint = 0; hint <= page; hint += page) {
+		char *now = (char *)syscall(SYS_mremap, old, size, size, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, hint);
+
+		CHECK((long)now > 0 && now != old);
+		CHECK(now[0] == 'x' && now[size - 1] == 'x' && old[0] == 0);
+		memset(old, 'x', size);
+	}
+}

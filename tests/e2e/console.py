@@ -196,7 +196,8 @@ def console_socket_resized(env, root):
     """The size comes later, on the other end of the terminal, as conmon and shims set it."""
     def edit(config):
         config["process"]["terminal"] = True
-    bundle = env.bundle("trap 'echo changed' WINCH; stty -echo; stty size; read x; stty size", root, edit=edit,
+    script = "trap 'echo changed' WINCH; stty -echo; stty size; read x; stty size; while :; do sleep 0.1; done"
+    bundle = env.bundle(script, root, edit=edit,
                         consoleSize={"height": 20, "width": 60})
     cid, got, path = env.new_id(), {}, env.dir + "/console.sock"
     thread = receive_console(path, got)
@@ -211,6 +212,12 @@ def console_socket_resized(env, root):
     while b"33 77" not in text:
         text += os.read(got["fd"], 1000)
     assert b"changed" in text, text
+    # Nobody types or asks: the program is told within moments.
+    text = b""
+    fcntl.ioctl(got["fd"], termios.TIOCSWINSZ, struct.pack("HHHH", 34, 78, 0, 0))
+    while b"changed" not in text:
+        assert select.select([got["fd"]], [], [], 5)[0], text
+        text += os.read(got["fd"], 1000)
     os.close(got["fd"])
     expect(env.runsc("delete", "--force", cid))
 

@@ -136,10 +136,11 @@ def processes(e):
         def pids():
             return [int(line.split()[0]) for line in e.lines("task ps " + c)[1:]]
         until(lambda: len(pids()) == 3, 5, "three processes")
+        lines = []
         for pid in pids():
             with open("/proc/%d/cmdline" % pid) as f:
-                assert "sleep" in f.read() or pid == e.pid_of(c)
-        assert e.pid_of(c) in pids()
+                lines.append(f.read().replace("\0", " ").strip())
+        assert sorted(lines)[1:] == ["sleep 1234", "sleep 1235"] and lines[0].startswith("sh -c sleep 1234"), lines
 
 
 @step

@@ -68,6 +68,10 @@ def cgroup_remove(name):
                 os.rmdir(path)
 
 
+def cgroup_exists(name):
+    return any(os.path.exists(point + "/" + name) for point, _, _ in cgroup_mounts())
+
+
 def box_argv(argv):
     """`argv` in a box. A shell is its process 1, since that has to reap; it dies with this process."""
     return ["unshare", "--mount", "--net", "--pid", "--ipc", "--uts", "--fork", "--kill-child", "--mount-proc",

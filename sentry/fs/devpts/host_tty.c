@@ -18,6 +18,12 @@
 #include "sentry/state/desc.h"
 
 #define WRITE_ROOM 1024u
+/*
+ * Nobody here is told when the window changes on the other end (conmon, a shim), so the size is looked at this often,
+ * but only for a while after something came from there: a terminal that nobody sits at costs nothing.
+ */
+#define LOOK_NS (400 * INT64_C(1000000))
+#define LOOK_FOR_NS (600 * INT64_C(1000000000))
 
 struct host_tty {
 	struct tty tty; /* first member */
@@ -26,12 +32,15 @@ struct host_tty {
 	_Atomic unsigned file_count; /* open files; the name goes with the last */
 	struct devpts *devpts;	     /* const; reference; NULL: no name */
 	unsigned index;		     /* const: its number there */
+	struct ktimer look;	     /* at the size of the window */
+	_Atomic int64_t look_until_ns; /* CLOCK_MONOTONIC */
 };
 
 STATE_DESC(host_tty, S_EMBED(host_tty, 1, tty, tty), S_NOSAVE(host_tty, watch, "a new descriptor comes with restore"),
 	   S_NOSAVE(host_tty, gone, "a new descriptor comes with restore"),
 	   S_NOSAVE(host_tty, file_count, "recounted"), S_REF(host_tty, 2, devpts, devpts),
-	   S_VAL(host_tty, 3, index));
+	   S_VAL(host_tty, 3, index), S_NOSAVE(host_tty, look, "armed by input"),
+	   S_NOSAVE(host_tty, look_until_ns, "armed by input"));
 
 static struct host_tty *host_of(struct tty *t)
 {
@@ -98,12 +107,32 @@ static void host_unthrottle(struct tty *t)
 	host_fill(t);
 }
 
+/* ktimer: on the timer thread. */
+static void host_look(struct ktimer *kt, uint64_t overruns UNUSED)
+{
+	struct host_tty *h = container_of(kt, struct host_tty, look);
+
+	host_tty_resized(&h->tty);
+	if (clock_mono() < atomic_load(&h->look_until_ns))
+		ktimer_arm(kt, clock_mono() + LOOK_NS, 0);
+}
+
+static void host_keep_looking(struct host_tty *h)
+{
+	int64_t now = clock_mono();
+
+	/* still armed by its callback when the time was not over yet */
+	if (atomic_exchange(&h->look_until_ns, now + LOOK_FOR_NS) <= now + LOOK_NS)
+		ktimer_arm(&h->look, now + LOOK_NS, 0);
+}
+
 static void host_ready(struct host_watch *w, uint32_t events)
 {
 	struct tty *t = &container_of(w, struct host_tty, watch)->tty;
 
 	if (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) {
 		host_tty_resized(t); /* before what was typed after it */
+		host_keep_looking(host_of(t));
 		host_fill(t);
 	}
 	waitq_wake(&t->waitq, events);
@@ -122,6 +151,7 @@ static void host_free(struct tty *t)
 	struct host_tty *h = host_of(t);
 
 	notifier_remove(&h->watch);
+	ktimer_cancel_sync(&h->look);
 	if (h->watch.fd >= 0)
 		close(h->watch.fd);
 	devpts_put(h->devpts);
@@ -269,6 +299,8 @@ static int host_tty_new(int host_fd, const struct path *pts, const struct walk *
 	h->watch.ready = host_ready;
 	if (ioctl(host_fd, TIOCGWINSZ, &h->tty.ws) < 0)
 		memset(&h->tty.ws, 0, sizeof(h->tty.ws));
+	ktimer_init(&h->look, CLOCK_MONOTONIC, host_look);
+	host_keep_looking(h);
 	ret = notifier_add(&h->watch, EPOLLIN | EPOLLOUT);
 	if (ret == 0)
 		ret = host_tty_first_file(h, w, cred, ret_file);

@@ -50,7 +50,8 @@ NODISCARD int host_tty_file_new(int host_fd, const struct cred *cred, const stru
 /*
  * Reads the size of the window from the host again; the foreground gets SIGWINCH when it has changed. The host tells
  * nobody here about a change that is made on the other end of the terminal (a shim, conmon: --console-socket), so this is
- * done whenever the guest asks for the size and before input, besides when runsc says so (control method). Does
+ * done whenever the guest asks for the size, before input and for some minutes after it by a timer, besides when runsc
+ * says so (control method). Does
  * nothing for other kinds of terminal, or NULL. Any thread.
  */
 void host_tty_resized(struct tty *t);

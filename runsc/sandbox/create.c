@@ -80,19 +80,6 @@ static int check_binds(struct creation *cr, struct error *err)
 	return 0;
 }
 
-/* Without a uts namespace of its own the container has the host's name. */
-static void take_hostname(struct oci_spec *spec)
-{
-	char name[65] = "";
-
-	if (spec->namespaces[NS_UTS].present)
-		return;
-	if (!gethostname(name, sizeof(name) - 1))
-		spec->hostname = arena_strdup(&spec->arena, name);
-	if (!getdomainname(name, sizeof(name) - 1))
-		spec->domainname = arena_strdup(&spec->arena, name);
-}
-
 /* Labels of security modules that the host does not have are errors, as with runc. */
 static int check_labels(const struct creation *cr, struct error *err)
 {
@@ -169,7 +156,6 @@ static int prepare(struct creation *cr, struct error *err)
 		text = file_text = read_config(cr->bundle, &size, err);
 	if (!text || oci_spec_parse("config.json", text, size, &cr->spec, err))
 		return -1;
-	take_hostname(&cr->spec);
 	if (!cr->spec.has_process)
 		return error_set(err, "config.json:1: process must be set");
 	if (apply_annotations(cr, err) || config_overlay(cr->config, &cr->overlay, err))

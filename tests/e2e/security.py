@@ -303,36 +303,3 @@ def mount_options_hold(env, root):
     assert "/proc/sys proc ro,relatime\n5\n" in result.out, result
     for path in ("/x", "/sys/x", "/mnt/x"):
         run_out(env, root, "touch %s 2>&1 || true" % path, "touch: %s: Read-only file system\n" % path, edit)
-
-
-@case()
-def later_mounts_of_the_host(env, root):
-    top = env.dir + "/top"
-    os.mkdir(top)
-    os.mkdir(top + "/m")
-    subprocess.run(["sh", "-ec", "mount --bind %s %s; mount --make-shared %s" % (top, top, top)], check=True)
-
-    def edit(config):
-        for name in ("rslave", "rprivate"):
-            config["mounts"].append({"destination": "/" + name, "type": "bind", "source": top, "options": ["rbind", name]})
-
-    cid = running(env, root, edit=edit)
-    expect(env.runsc("exec", cid, "ls", "/rslave/m"), 0, "")
-    subprocess.run(["mount", "-t", "tmpfs", "x", top + "/m"], check=True)
-    with open(top + "/m/late", "w") as f:
-        f.write("late\n")
-    expect(env.runsc("exec", cid, "cat", "/rslave/m/late"), 0, "late\n")
-    expect(env.runsc("exec", cid, "ls", "/rprivate/m"), 0, "")
-    subprocess.run(["umount", "-l", top + "/m"], check=True)  # the gofer keeps directories open
-    expect(env.runsc("exec", cid, "ls", "/rslave/m"), 0, "")
-    expect(env.runsc("delete", "--force", cid))
-    subprocess.run(["umount", top], check=True)
-
-
-@case()
-def the_hosts_name(env, root):
-    def edit(config):
-        del config["hostname"]
-        config["linux"]["namespaces"] = [n for n in config["linux"]["namespaces"] if n["type"] != "uts"]
-
-    run_out(env, root, "hostname", os.uname().nodename + "\n", edit)

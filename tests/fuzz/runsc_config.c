@@ -1,7 +1,9 @@
-/* libFuzzer harness of the parsers of config.json, of a process file and of a resources file. */
+/* libFuzzer harness of the parsers of config.json (with its seccomp profile), of a process file and of a resources file. The
+ * first byte says which. */
 #include <string.h>
 
 #include "runsc/oci/message.h"
+#include "runsc/oci/seccomp.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -12,8 +14,14 @@ static void parse_config(const char *text, size_t size)
 	struct error err;
 
 	if (!oci_spec_parse("config.json", text, size, &spec, &err)) {
-		const Urpc__Container *message = message_of_spec(&spec.arena, &spec, &extra);
-		size_t packed = protobuf_c_message_get_packed_size(&message->base);
+		const Urpc__Container *message;
+		size_t packed;
+		void *code;
+
+		if (spec.seccomp && !seccomp_compile(spec.seccomp, &spec.arena, &code, &extra.seccomp_size, &err))
+			extra.seccomp = code;
+		message = message_of_spec(&spec.arena, &spec, &extra);
+		packed = protobuf_c_message_get_packed_size(&message->base);
 
 		if (!packed)
 			__builtin_trap();

@@ -178,3 +178,59 @@ TEST(cpus_of_a_quota)
 	r.cpu_quota = -1;
 	CHECK(cpus_of_resources(&r) == 0);
 }
+
+TEST(relative_masks_begin_at_the_root)
+{
+	struct oci_spec spec;
+
+	parse(HEAD PROCESS ", \"linux\": {\"maskedPaths\": [\"proc/kcore\", \"/a\"], \"readonlyPaths\": [\"sys\"]}}", &spec);
+	CHECK_STR(spec.masked_paths.v[0], "/proc/kcore");
+	CHECK_STR(spec.masked_paths.v[1], "/a");
+	CHECK_STR(spec.readonly_paths.v[0], "/sys");
+	oci_spec_fini(&spec);
+}
+
+TEST(sysctls_by_namespace)
+{
+	struct oci_spec spec;
+
+	parse(HEAD PROCESS ", \"linux\": {\"namespaces\": [{\"type\": \"ipc\"}, {\"type\": \"network\"}, {\"type\": \"uts\"}], "
+			   "\"sysctl\": {\"kernel.sem\": \"1 2 3 4\", \"net/ipv4/conf/eth0.1/arp_filter\": \"1\", "
+			   "\"fs.mqueue.msg_max\": \"5\", \"kernel.domainname\": \"x\"}}}",
+	      &spec);
+	CHECK_EQ(spec.sysctl.count, 4);
+	oci_spec_fini(&spec);
+	expect_error(HEAD PROCESS ", \"linux\": {\"namespaces\": [{\"type\": \"ipc\"}],\n \"sysctl\": {\"kernel.semx\": \"1\"}}}",
+		     "config.json:5: linux.sysctl sysctl \"kernel.semx\" is not in a separate kernel namespace");
+	expect_error(HEAD PROCESS ", \"linux\": {\n \"sysctl\": {\"fs.mqueue.msg_max\": \"1\"}}}",
+		     "config.json:5: linux.sysctl sysctl \"fs.mqueue.msg_max\" is not allowed in the hosts ipc namespace");
+	expect_error(HEAD PROCESS ", \"linux\": {\n \"sysctl\": {\"net/core/somaxconn\": \"1\"}}}",
+		     "config.json:5: linux.sysctl sysctl \"net.core.somaxconn\" not allowed in host network namespace");
+}
+
+TEST(numbers_of_64_bits)
+{
+	struct oci_spec spec;
+
+	parse(HEAD " \"process\": {\"args\": [\"sh 18446744073709551615\"], \"cwd\": \"/\", \"rlimits\": [{\"type\": \"RLIMIT_AS\", "
+		   "\"soft\": 9223372036854775808, \"hard\": 18446744073709551615}]}}",
+	      &spec);
+	CHECK_STR(spec.process.args.v[0], "sh 18446744073709551615");
+	CHECK(spec.process.rlimits[0].soft == 1ull << 63 && spec.process.rlimits[0].hard == UINT64_MAX);
+	oci_spec_fini(&spec);
+}
+
+TEST(priorities)
+{
+	struct oci_spec spec;
+
+	parse(HEAD " \"process\": {\"args\": [\"sh\"], \"cwd\": \"/\", \"ioPriority\": {\"class\": \"IOPRIO_CLASS_IDLE\", "
+		   "\"priority\": 7}, \"scheduler\": {\"policy\": \"SCHED_RR\", \"priority\": 50}}}",
+	      &spec);
+	CHECK_EQ(spec.process.io_priority, 3 << 13 | 7);
+	CHECK_EQ(spec.process.sched_policy, 2);
+	CHECK_EQ(spec.process.sched_priority, 50);
+	oci_spec_fini(&spec);
+	expect_error(HEAD " \"process\": {\"args\": [\"sh\"], \"cwd\": \"/\", \"scheduler\": {\"policy\": \"SCHED_RR\"}}}",
+		     "config.json:4: process.scheduler.priority must be above 0 for SCHED_FIFO and SCHED_RR, and only for these");
+}

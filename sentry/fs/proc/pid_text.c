@@ -94,8 +94,8 @@ static void status_ids(struct task *t, struct seq *q)
 	}
 	seq_printf(q, "FDSize:\t%u\nGroups:\t", table ? fdtable_size(table) : 0);
 	for (unsigned i = 0; c && i < c->group_count; i++)
-		seq_printf(q, "%u ", user_ns_from_kgid_munged(ns, c->groups[i]));
-	seq_putc(q, '\n');
+		seq_printf(q, "%s%u", i ? " " : "", user_ns_from_kgid_munged(ns, c->groups[i]));
+	seq_puts(q, " \n");
 	fdtable_put(table);
 	cred_put(c);
 }
@@ -450,7 +450,7 @@ static int limits_show(struct simple_inode *s, struct file *f, struct seq *q)
 			else
 				seq_printf(q, "%-20llu ", (unsigned long long)v);
 		}
-		seq_printf(q, "%-10s\n", row[i].unit);
+		seq_printf(q, *row[i].unit ? "%-10s\n" : "%s\n", row[i].unit);
 	}
 	return 0;
 }

@@ -214,7 +214,7 @@ static __attribute__((unused)) int exists(const char *path)
 	return r;
 }
 
-struct names {
+struct listed {
 	struct dir_emit emit;
 	char text[4096];
 };
@@ -227,7 +227,7 @@ static __attribute__((unused)) int by_name(const void *a, const void *b)
 static __attribute__((unused)) bool add_name(struct dir_emit *d, const char *name, size_t len, uint64_t ino, uint8_t type,
 		     int64_t next_pos)
 {
-	struct names *n = (struct names *)d;
+	struct listed *n = (struct listed *)d;
 
 	(void)ino;
 	(void)type;
@@ -241,7 +241,7 @@ static __attribute__((unused)) bool add_name(struct dir_emit *d, const char *nam
 static __attribute__((unused)) const char *ls(const char *path)
 {
 	static char out[4096];
-	struct names n = { .emit.emit = add_name };
+	struct listed n = { .emit.emit = add_name };
 	char *list[256], *save, *p;
 	int count = 0;
 	struct file *f = open_file(path, O_RDONLY | O_DIRECTORY);

@@ -1,5 +1,16 @@
 /* The gofer file system through the VFS, against a real runsc-gofer. */
+#include <dirent.h>
+
+#include "sentry/fs/gofer/gofer_priv.h"
 #include "tests/unit/gofer_fixture.h"
+
+/* Round trips so far. */
+static uint32_t trips(void)
+{
+	struct gofer_sb *fs = gofer_sb->data;
+
+	return fs->client.seq;
+}
 
 TEST(gofer_read)
 {
@@ -18,9 +29,11 @@ TEST(gofer_read)
 	CHECK_STR(ls("/empty"), "");
 	CHECK_EQ(open_err("/a/g", O_WRONLY), -EROFS);
 	CHECK_EQ(vfs_mkdir(&w, "/a/new", 0755), -EROFS);
-	/* What is known stays known: nobody else changes the tree. */
+	/* What is known counts for a second. */
 	OK(unlink(host("a/b/f")));
 	CHECK_EQ(exists("/a/b/f"), 0);
+	gofer_expire_all();
+	CHECK_EQ(exists("/a/b/f"), -ENOENT);
 	stop();
 }
 
@@ -173,5 +186,142 @@ TEST_TIMED(gofer_costs, 60)
 	}
 	start("ro", false);
 	costs("gofer");
+	stop();
+}
+
+TEST(names)
+{
+	struct names *n = names_new();
+	char name[32];
+
+	CHECK(n && !names_has(n, "a"));
+	for (int i = 0; i < 1000; i++) {
+		snprintf(name, sizeof(name), "name-%d", i);
+		CHECK(names_add(n, name) && names_add(n, name));
+	}
+	for (int i = 0; i < 1000; i += 2) {
+		snprintf(name, sizeof(name), "name-%d", i);
+		names_remove(n, name);
+		names_remove(n, name);
+	}
+	for (int i = 0; i < 1000; i++) {
+		snprintf(name, sizeof(name), "name-%d", i);
+		CHECK_EQ(names_has(n, name), i % 2);
+	}
+	for (int i = 0; i < NAMES_MAX - 500; i++) {
+		snprintf(name, sizeof(name), "more-%d", i);
+		CHECK(names_add(n, name));
+	}
+	CHECK(!names_add(n, "one too many") && names_add(n, "name-1"));
+	names_free(n);
+}
+
+/* What the README says about round trips. */
+TEST(gofer_trips)
+{
+	struct file *f;
+	char name[64];
+	uint32_t before;
+
+	tree();
+	start("rw", false);
+	CHECK_EQ(vfs_mkdir(&w, "/d", 0755), 0);
+	before = trips();
+	for (int i = 0; i < 20; i++) {
+		snprintf(name, sizeof(name), "/d/f%d", i);
+		put(name, O_CREAT | O_EXCL, "x");
+		CHECK_EQ(exists("/d/none"), -ENOENT);
+	}
+	CHECK_EQ(trips() - before, 20);
+	before = trips();
+	CHECK_EQ(vfs_open(&w, "/d/kept-back", 0, O_CREAT | O_WRONLY, 0600, &f), 0);
+	CHECK_EQ(set("/d/kept-back", (struct kattr){ .mask = ATTR_MODE, .mode = 0640 }), 0);
+	CHECK_EQ(set("/d/kept-back", (struct kattr){ .mask = ATTR_UID | ATTR_GID }), 0);
+	CHECK_EQ(trips() - before, 1);
+	CHECK_EQ(stat_of("/d/kept-back").mode, S_IFREG | 0640);
+	file_put(f);
+	CHECK_EQ(trips() - before, 2);
+	before = trips();
+	CHECK_EQ(vfs_rename(&w, "/d/f0", &w, "/d/g0", 0), 0);
+	CHECK_EQ(exists("/d/f0"), -ENOENT);
+	CHECK_STR(cat("/d/g0"), "x");
+	CHECK_EQ(vfs_unlink(&w, "/d/g0"), 0);
+	CHECK_EQ(trips() - before, 2);
+	stop();
+}
+
+/* Files that are opened in the order of a listing come several at a time, each with its own contents. */
+TEST(gofer_opens_ahead)
+{
+	char name[300];
+	struct dirent *e;
+	uint32_t before;
+	int count = 0;
+	DIR *d;
+
+	tree();
+	for (int i = 0; i < 200; i++) {
+		snprintf(name, sizeof(name), "a/f%04d", i);
+		host_file(name, name);
+	}
+	start("ro", false);
+	ls("/a");
+	before = trips();
+	/* In the host's own order, which is that of the listing. */
+	d = opendir(host("a"));
+	CHECK(d != NULL);
+	while ((e = readdir(d))) {
+		if (e->d_name[0] != 'f')
+			continue;
+		snprintf(name, sizeof(name), "/a/%s", e->d_name);
+		CHECK_STR(cat(name), name + 1);
+		count++;
+	}
+	closedir(d);
+	CHECK_EQ(count, 200);
+	CHECK(trips() - before < 30);
+	stop();
+}
+
+/* The host changes what is cached; a check asks about many inodes at once. */
+TEST(gofer_checks)
+{
+	char name[64];
+	uint32_t before;
+
+	tree();
+	for (int i = 0; i < 200; i++) {
+		snprintf(name, sizeof(name), "a/f%04d", i);
+		host_file(name, "x");
+	}
+	/* The directory must have been quiet for a tick of the clock. */
+	usleep(40000);
+	start("rw", false);
+	for (int round = 0; round < 3; round++) {
+		before = trips();
+		for (int i = 0; i < 200; i++) {
+			snprintf(name, sizeof(name), "/a/f%04d", i);
+			CHECK_EQ(stat_of(name).size, 1 + (uint64_t)round * (i % 2));
+		}
+		if (round)
+			CHECK(trips() - before < 30);
+		for (int i = 1; i < 200; i += 2) {
+			snprintf(name, sizeof(name), "a/f%04d", i);
+			host_file(name, round ? "xxxx" : "xx");
+		}
+		gofer_expire_all();
+		if (round == 1)
+			break;
+	}
+	/* In a directory that others changed nothing is believed, and what is right is kept. */
+	CHECK_EQ(exists("/a/late"), -ENOENT);
+	host_file("a/late", "late");
+	OK(unlink(host("a/f0000")));
+	OK(rename(host("a/f0001"), host("a/f0002")));
+	gofer_expire_all();
+	CHECK_STR(cat("/a/late"), "late");
+	CHECK_EQ(exists("/a/f0000"), -ENOENT);
+	CHECK_STR(cat("/a/f0002"), "xxxx");
+	CHECK_STR(cat("/a/f0004"), "x");
 	stop();
 }

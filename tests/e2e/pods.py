@@ -321,6 +321,15 @@ def meeting_in_a_volume(env, root):
         b.do("setlk 1 6 w", "connect 3 /data/socket", "send 3 hello")
         a.do("accept 4 2")
         assert a.say("receive 4") == "hello"
+        # mappings are the same pages, and their futex words one
+        a.do("write 1 4000 end", "map 1 4096")
+        b.do("map 1 4096")
+        a.do("poke 1 100 shared")
+        assert b.say("peek 1 100 6") == "shared"
+        a.process.stdin.write("wait 1 200 20\n")
+        a.process.stdin.flush()
+        until(lambda: b.say("wake 1 200") == "1", what="a waiter")
+        assert a.process.stdout.readline() == "\n"
         # a third that comes later finds all of it
         three, _ = member(env, root, "sleep 100", box, pid, edit=edit)
         with ExecLook(env, root, three) as c:

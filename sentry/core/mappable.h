@@ -47,6 +47,9 @@ struct mappable_ops {
 	/* References on the owner (inode) while mapped. */
 	void (*get)(struct mappable *m);
 	void (*put)(struct mappable *m);
+	/* What is the same for every mappable of the same pages, while one of them is referenced: futex words in them are one.
+	 * Called with the mm lock held. Default: m. */
+	const void *(*identity)(struct mappable *m);
 };
 
 /* Embedded in an inode or in an object of its own. */

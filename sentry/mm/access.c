@@ -218,7 +218,8 @@ int mm_futex_key(struct mm *mm, uaddr_t addr, bool shared, struct futex_key *ret
 		return -EFAULT;
 	if (!(v->flags & VMA_SHARED))
 		return 0;
-	ret_key->a = (uint64_t)(uintptr_t)v->mappable;
+	ret_key->held = v->mappable;
+	ret_key->a = (uint64_t)(uintptr_t)(v->mappable->ops->identity ? v->mappable->ops->identity(v->mappable) : v->mappable);
 	ret_key->b = ALIGN_DOWN(v->offset + (addr.v - v->start), PAGE);
 	ret_key->shared = true;
 	v->mappable->ops->get(v->mappable);
@@ -227,9 +228,7 @@ int mm_futex_key(struct mm *mm, uaddr_t addr, bool shared, struct futex_key *ret
 
 void futex_key_put(struct futex_key *key)
 {
-	struct mappable *m = (struct mappable *)(uintptr_t)key->a;
-
 	if (key->shared)
-		m->ops->put(m);
+		key->held->ops->put(key->held);
 	key->shared = false;
 }

@@ -80,7 +80,7 @@ int mm_mlockall(struct mm *mm, int flags, uint64_t limit, bool capable);
 int mm_reserve_context(struct mm *mm, struct pcontext *self);
 
 /* Physical identity of a futex word: same key for the same frame or file page. */
-struct futex_key { uint64_t a, b; uint32_t offset; bool shared; };
+struct futex_key { uint64_t a, b; uint32_t offset; bool shared; struct mappable *held; /* shared: a reference */ };
 NODISCARD int mm_futex_key(struct mm *mm, uaddr_t addr, bool shared, struct futex_key *ret_key);
 void futex_key_put(struct futex_key *key); /* drops the reference a shared key holds */
 

@@ -1,6 +1,6 @@
 /*
  * Twins: inodes of several superblocks that are one file of the host, as a volume that two containers mount. They share
- * locks, the socket that is bound to it and the open fifo.
+ * locks, the socket that is bound to it, the open fifo, and the identity of futex words in it.
  */
 #ifndef SENTRY_VFS_TWINS_H
 #define SENTRY_VFS_TWINS_H

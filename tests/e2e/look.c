@@ -13,12 +13,14 @@
  *     fchmod SLOT MODE | futimes SLOT SECONDS | fsync SLOT
  *     linkat SLOT PATH           gives a file without a name one
  *     mknod PATH TYPE            TYPE: p(ipe) s(ocket)
+ *     wait SLOT OFFSET SECONDS | wake SLOT OFFSET    futex words of a mapping; wait: while it is 0; wake: how many
  *     flock SLOT x|s|u | setlk SLOT OFFSET w|r|u    locks, without waiting
  *     bind SLOT PATH | accept SLOT SLOT | connect SLOT PATH | send SLOT TEXT | receive SLOT    stream sockets
  */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +28,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -210,6 +213,16 @@ static int run(char **a)
 		return mkdir(a[1], 0755);
 	if (!strcmp(c, "mknod"))
 		return do_mknod(a[1], a[2][0]);
+	if (!strcmp(c, "wait")) {
+		struct timespec limit = { .tv_sec = atoi(a[3]) };
+
+		return (int)syscall(SYS_futex, maps[slot] + atoll(a[2]), FUTEX_WAIT, 0, &limit, NULL, 0);
+	}
+	if (!strcmp(c, "wake")) {
+		n = syscall(SYS_futex, maps[slot] + atoll(a[2]), FUTEX_WAKE, 1, NULL, NULL, 0);
+		sprintf(answer, "%zd", n);
+		return (int)n;
+	}
 	if (!strcmp(c, "flock"))
 		return flock(fds[slot], (a[2][0] == 'x' ? LOCK_EX : a[2][0] == 's' ? LOCK_SH : LOCK_UN) | LOCK_NB);
 	if (!strcmp(c, "setlk"))

@@ -1,13 +1,15 @@
 """Containers that share a sandbox, called as containerd's CRI plugin, CRI-O and podman do."""
+import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
 import time
 
 import sandbox
-from cases import expect, expect_refused, until
+from cases import check_clean, expect, expect_refused, until
 from e2e import registry
 from e2e.files import Look
 from e2e.lifecycle import detached, status_of
@@ -67,7 +69,14 @@ def member(env, root, args, sandbox_id, pid, shared=("network", "ipc", "uts"), s
 
 def sandboxes(env):
     """Ids of the processes that are a sentry of this environment."""
-    return {json.load(open("%s/%s/state.json" % (env.state, c)))["sentry"]["pid"] for c in os.listdir(env.state)}
+    found = set()
+    for cid in os.listdir(env.state):
+        try:
+            with open("%s/%s/state.json" % (env.state, cid)) as f:
+                found.add(json.load(f)["sentry"]["pid"])
+        except FileNotFoundError:
+            pass  # it goes just now
+    return found - {0}
 
 
 def gone(pid):
@@ -82,12 +91,14 @@ class ExecLook(Look):
     """The guest program look.c by exec in a container."""
 
     def __init__(self, env, root, cid):
-        shutil.copy(env.out + "/tests/e2e/look", root + "/bin/look")
+        if not os.path.exists(root + "/bin/look"):  # never over one that runs
+            shutil.copy(env.out + "/tests/e2e/look", root + "/bin/look")
         self.process = subprocess.Popen(env.runsc_argv("exec", cid, "/bin/look"), text=True, stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, start_new_session=True)
 
     def __exit__(self, *_):
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # the container was killed
+            self.process.stdin.close()
         self.process.wait(20)
         self.process.stdout.close()
 
@@ -313,6 +324,15 @@ def meeting_in_a_volume(env, root):
         b.do("setlk 1 6 w", "connect 3 /data/socket", "send 3 hello")
         a.do("accept 4 2")
         assert a.say("receive 4") == "hello"
+        # mappings are the same pages, and their futex words one
+        a.do("write 1 4000 end", "map 1 4096")
+        b.do("map 1 4096")
+        a.do("poke 1 100 shared")
+        assert b.say("peek 1 100 6") == "shared"
+        a.process.stdin.write("wait 1 200 20\n")
+        a.process.stdin.flush()
+        until(lambda: b.say("wake 1 200") == "1", what="a waiter")
+        assert a.process.stdout.readline() == "\n"
         # a third that comes later finds all of it
         three, _ = member(env, root, "sleep 100", box, pid, edit=edit)
         with ExecLook(env, root, three) as c:
@@ -486,6 +506,34 @@ def killed_creators(env, root):
     assert json.loads(env.runsc("wait", one).out)["exitStatus"] == 2
     expect(env.runsc("delete", one))
     expect(env.runsc("delete", "--force", box))
+
+
+@case()
+def killed_at_any_point(env, root):
+    """SIGKILL of any one process of a pod at any time: everything can be deleted, and nothing stays (see check_clean)."""
+    script = ("i=0; while [ $i -lt 3 ]; do {0} create --bundle $1 one; {0} start one; {0} exec one true; {0} kill one KILL; "
+              "{0} delete --force one; i=$((i+1)); done").format(" ".join(env.runsc_argv()))
+    random.seed(7)
+    killed = set()
+    for turn in range(24):
+        box, pid = pod(env, root)
+        bundle = pod_bundle(env, root, "sleep 100", box, namespaces=paths_of(pid, "network", "ipc", "uts"))
+        process = subprocess.Popen(["sh", "-c", script, "sh", bundle], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.DEVNULL, start_new_session=True)
+        time.sleep(random.random() * 0.3)
+        ours = {p: c for p, c in env.processes() if p != process.pid}
+        ours.update((p, "sentry") for p in sandboxes(env))
+        victim = random.choice(sorted(ours))
+        killed.add(ours[victim].split()[0])
+        try:
+            os.kill(victim, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        process.wait(60)
+        expect(env.runsc("delete", "--force", "one", box, timeout=30))
+        assert not os.listdir(env.state), os.listdir(env.state)
+        check_clean(env)
+    assert len(killed) >= 2, killed
 
 
 @case()

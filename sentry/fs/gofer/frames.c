@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "sentry/fs/gofer/gofer_priv.h"
+#include "sentry/vfs/twins.h"
 #include "sentry/state/desc.h"
 
 #define WINDOW_SIZE (2ull << 20)
@@ -258,10 +259,18 @@ static void gofer_map_put(struct mappable *m)
 	inode_put(&inode_of_mappable(m)->inode);
 }
 
+static const void *gofer_map_identity(struct mappable *m)
+{
+	struct inode_twins *twins = inode_twins(&container_of(m, struct gofer_inode, mappable)->inode);
+
+	return twins ? (const void *)twins : m;
+}
+
 const struct mappable_ops gofer_mappable_ops = { .translate = gofer_translate,
 						 .sync = gofer_map_sync,
 						 .get = gofer_map_get,
-						 .put = gofer_map_put };
+						 .put = gofer_map_put,
+						 .identity = gofer_map_identity };
 
 STATE_DESC(host_frames,
 	   S_NOSAVE(host_frames, ff, "donated anew by the gofer"),

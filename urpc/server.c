@@ -21,6 +21,8 @@
 #define CONN_STACK (256u << 10)
 /* below a second: how long the end of the server waits for calls that are being answered */
 #define URPC_DRAIN_NS 500000000ll
+/* between two tries to accept a connection for which there was no descriptor */
+#define URPC_AGAIN_NS 20000000
 
 struct urpc_server {
 	int listen_fd, wake_fd;
@@ -28,6 +30,7 @@ struct urpc_server {
 	void *context;
 	_Atomic uint32_t conn_count;
 	_Atomic uint32_t call_count; /* calls that are being answered */
+	_Atomic uint32_t wait_count; /* those of them that have no deadline */
 	_Atomic bool stop;
 };
 
@@ -117,7 +120,7 @@ static int dispatch(const struct urpc_handlers *handlers, struct urpc_request *r
 	}
 }
 
-/* Answers one call; negative when the connection is of no more use. */
+/* Answers one call (handlers NULL: it is one too many that wait); negative when the connection is of no more use. */
 static int serve_call(int fd, const struct urpc_handlers *handlers, void *context,
 		      struct urpc_frame *frame)
 {
@@ -130,7 +133,8 @@ static int serve_call(int fd, const struct urpc_handlers *handlers, void *contex
 
 	urpc__reply__init(&reply);
 	log_debug("urpc: %s with %zu descriptors", urpc_method_name(frame->method), frame->fd_count);
-	err = dispatch(handlers, &req, frame, &reply.result);
+	err = handlers ? dispatch(handlers, &req, frame, &reply.result) :
+			 urpc_fail(&req, -EAGAIN, "%u calls wait already", URPC_MAX_WAITS);
 	if (err < 0) {
 		reply.error = (uint32_t)-err;
 		reply.message = req.message;
@@ -154,13 +158,33 @@ static void server_wake(struct urpc_server *server)
 	BUG_ON(n < 0 && errno != EAGAIN);
 }
 
-/* serve_call, counted while it lasts, so that the end of the server can wait for it. */
+static bool has_deadline(uint16_t method)
+{
+	switch (method) {
+#define METHOD(id, object, name, arg, result, deadline_ms)                                         \
+	case (id):                                                                                 \
+		return (deadline_ms) > 0;
+#include "urpc/methods.def"
+#undef METHOD
+	default:
+		return true;
+	}
+}
+
+/*
+ * serve_call, counted while it lasts, so that the end of the server can wait for it. Who waits keeps a connection: not so
+ * many may that nobody could send a signal any more.
+ */
 static int serve_counted(struct urpc_server *server, int fd, struct urpc_frame *frame)
 {
+	bool waits = !has_deadline(frame->method);
+	bool refused = waits && atomic_fetch_add(&server->wait_count, 1) >= URPC_MAX_WAITS;
 	int err;
 
 	atomic_fetch_add(&server->call_count, 1);
-	err = serve_call(fd, server->handlers, server->context, frame);
+	err = serve_call(fd, refused ? NULL : server->handlers, server->context, frame);
+	if (waits)
+		atomic_fetch_sub(&server->wait_count, 1);
 	if (atomic_fetch_sub(&server->call_count, 1) == 1 && atomic_load(&server->stop))
 		server_wake(server);
 	return err;
@@ -227,10 +251,16 @@ int urpc_server_new(int listen_fd, const struct urpc_handlers *handlers, void *c
 
 static int accept_one(struct urpc_server *server)
 {
+	static const struct timespec again = { .tv_nsec = URPC_AGAIN_NS };
 	int fd = accept4(server->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	struct conn *conn;
 	int err;
 
+	if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)) {
+		/* the guest may have them all: until it gives some back, or is killed from outside */
+		ppoll(NULL, 0, &again, NULL);
+		return 0;
+	}
 	if (fd < 0)
 		return errno == EAGAIN || errno == EINTR || errno == ECONNABORTED ? 0 : -errno;
 	conn = malloc(sizeof(*conn));

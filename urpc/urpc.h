@@ -19,7 +19,8 @@
 #define URPC_MAX_SIZE (8u << 20) /* bytes of one packed message */
 #define URPC_MAX_FDS 512u	 /* descriptors of one frame */
 #define URPC_FD_BATCH 253u	 /* SCM_MAX_FD */
-#define URPC_MAX_CONNS 128u	 /* connections of a server */
+#define URPC_MAX_CONNS 512u	 /* connections of a server */
+#define URPC_MAX_WAITS 480u	 /* those on which a call without a deadline is being answered */
 
 #define URPC_TYPE(message) __typeof__(*urpc__##message##__unpack(NULL, 0, NULL))
 
@@ -116,7 +117,8 @@ NODISCARD int urpc_server_new(int listen_fd, const struct urpc_handlers *handler
 			      struct urpc_server **ret_server);
 /*
  * Accepts connections on the calling thread, one small detached thread each, at most URPC_MAX_CONNS at
- * once (more wait in the listen queue), until urpc_server_stop. Returns 0, or negative errno of accept.
+ * once (more wait in the listen queue), until urpc_server_stop. Calls without a deadline are refused (-EAGAIN) when
+ * URPC_MAX_WAITS are being answered. Returns 0, or negative errno of accept; want of descriptors or memory passes.
  */
 int urpc_server_run(struct urpc_server *server);
 /* Makes urpc_server_run return, half a second later at most if calls are being answered. Any thread. */

@@ -91,15 +91,16 @@ int trees_clone(const struct gofer_options *opt, struct gofer_trees *trees, char
 	for (unsigned int i = 0; i < ARRAY_COUNT(trees->served); i++)
 		trees->served[i] = trees->shown[i] = -1;
 	for (unsigned int i = 0; i < opt->attach_count; i++) {
-		uint64_t readonly = opt->attach[i].readonly ? MOUNT_ATTR_RDONLY : 0;
+		uint64_t attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
+				      (opt->attach[i].readonly ? MOUNT_ATTR_RDONLY : 0);
 
-		trees->served[i] = clone_tree(&opt->attach[i], MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | readonly,
-					      why, why_size);
+		trees->served[i] = clone_tree(&opt->attach[i], attributes, why, why_size);
 		if (trees->served[i] < 0)
 			return trees->served[i];
 		if (!opt->attach[i].at || opt->stay || opt->mount_ns_fd >= 0)
 			continue;
-		trees->shown[i] = clone_tree(&opt->attach[i], readonly, why, why_size);
+		/* who enters it from the host gets no set-user-id program and no device of the image's either */
+		trees->shown[i] = clone_tree(&opt->attach[i], attributes, why, why_size);
 		if (trees->shown[i] < 0)
 			return trees->shown[i];
 	}

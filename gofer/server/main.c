@@ -92,9 +92,18 @@ static void conns_init(struct conn *conns, const struct gofer_options *opt)
 	}
 }
 
-/* The server: tells the first process by a byte on done that it is ready. */
+/* Who is taken over must not be able to write the container's exit status, nor enter other namespaces. */
+static void close_face(const struct gofer_options *opt)
+{
+	const int fds[] = { opt->status_fd, opt->exit_fd, opt->socket_fd, opt->user_ns_fd };
+
+	for (size_t i = 0; i < ARRAY_COUNT(fds); i++)
+		close(fds[i]);
+}
+
+/* The server: tells the first process by a byte on the pipe done that it is ready. */
 static NORETURN void serve_main(const struct gofer_options *opt, struct gofer_trees *trees, unsigned int fd_limit,
-				pid_t face, int done)
+				pid_t face, const int done[2])
 {
 	static struct conn conns[GOFER_ATTACH_MAX];
 	char why[512];
@@ -103,8 +112,8 @@ static NORETURN void serve_main(const struct gofer_options *opt, struct gofer_tr
 	/* it must not outlive the container */
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != face)
 		_exit(1);
-	if (opt->socket_fd >= 0)
-		close(opt->socket_fd);
+	close_face(opt);
+	close(done[0]);
 	err = base = jail_enter(opt, trees, why, sizeof(why));
 	if (err >= 0)
 		err = jail_drop_caps(true, why, sizeof(why));
@@ -115,9 +124,9 @@ static NORETURN void serve_main(const struct gofer_options *opt, struct gofer_tr
 	backend_init(base, fd_limit - opt->attach_count - BACKEND_FD_RESERVE);
 	conns_init(conns, opt);
 	shed_memory();
-	if (write(done, "", 1) != 1)
+	if (write(done[1], "", 1) != 1)
 		_exit(1);
-	close(done);
+	close(done[1]);
 	close(opt->ready_fd);
 	serve(conns, opt->attach_count);
 	_exit(0);
@@ -168,11 +177,13 @@ int main(int argc, char **argv)
 		err = face_enter(&opt, &trees, why, sizeof(why));
 	if (err < 0)
 		die(opt.ready_fd, why);
+	close(opt.proc_fd);
+	close(opt.mount_ns_fd);
 	if (pipe2(done, O_CLOEXEC) < 0)
 		die(opt.ready_fd, "no pipe to the server");
 	child = fork();
 	if (child == 0)
-		serve_main(&opt, &trees, fd_limit, self, done[1]);
+		serve_main(&opt, &trees, fd_limit, self, done);
 	server = child > 0 ? (int)syscall(SYS_pidfd_open, child, 0) : -1;
 	if (server < 0)
 		die(opt.ready_fd, "cannot start the server");
@@ -181,6 +192,7 @@ int main(int argc, char **argv)
 	if (opt.title)
 		face_title(argc, argv, opt.title);
 	err = face_user_namespace(&opt, why, sizeof(why));
+	close(opt.user_ns_fd);
 	if (err == 0)
 		err = jail_drop_caps(false, why, sizeof(why));
 	if (err == 0)

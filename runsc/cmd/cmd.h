@@ -85,9 +85,11 @@ int run_text(struct config *config, const char *text, struct error *err);
 bool parse_duration_ms(const char *text, int64_t *ret);
 /* Writes a number to a file, replacing it. */
 int write_number_file(const char *path, int64_t number, struct error *err);
+/* Replaces the characters by which text of a guest could command a terminal by '?'; with lines, ends of lines stay. */
+void text_tame(char *text, bool lines);
 /*
  * Prints cells, row by row, in columns as wide as their longest cell and the gap, at least min wide; the last
- * one is as long as it is.
+ * one is as long as it is. Control characters in them become '?'.
  */
 void print_table(const struct strings *cells, size_t columns, int min, int gap);
 /* Prints a JSON value and a newline to stdout; takes the reference; NULL is an error. */

@@ -99,18 +99,31 @@ int print_json(json_t *value, size_t flags, struct error *err)
 	return 0;
 }
 
+void text_tame(char *text, bool lines)
+{
+	for (unsigned char *p = (unsigned char *)text; *p; p++) {
+		if (p[0] == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0)
+			p[0] = p[1] = '?';
+		else if ((*p < ' ' && !(lines && *p == '\n')) || *p == 0x7f)
+			*p = '?';
+	}
+}
+
 void print_table(const struct strings *cells, size_t columns, int min, int gap)
 {
-	for (size_t i = 0; i < cells->count; i++) {
-		size_t column = i % columns;
-		int width = min;
+	int *width = xcalloc(columns, sizeof(*width));
 
-		if (column + 1 == columns) {
-			puts(cells->v[i]);
-			continue;
-		}
-		for (size_t j = column; j < cells->count; j += columns)
-			width = MAX(width, (int)strlen(cells->v[j]) + gap);
-		printf("%-*s", width, cells->v[i]);
+	for (size_t i = 0; i < columns; i++)
+		width[i] = min;
+	for (size_t i = 0; i < cells->count; i++) {
+		text_tame(cells->v[i], false);
+		width[i % columns] = MAX(width[i % columns], (int)strlen(cells->v[i]) + gap);
 	}
+	for (size_t i = 0; i < cells->count; i++) {
+		if (i % columns + 1 == columns)
+			puts(cells->v[i]);
+		else
+			printf("%-*s", width[i % columns], cells->v[i]);
+	}
+	free(width);
 }

@@ -75,8 +75,10 @@ static int print_stacks(struct urpc_client *client, struct error *err)
 
 	urpc__empty__init(&empty);
 	ret = urpc_debug_Stacks(client, &empty, NULL, 0, &stacks);
-	if (!ret)
+	if (!ret) {
+		text_tame(stacks->text, true);
 		printf("%s", stacks->text);
+	}
 	if (stacks)
 		urpc_message_free(&stacks->base);
 	return ret ? control_fail(client, ret, "read the stacks", err) : 0;

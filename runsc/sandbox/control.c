@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 
 #include "platform/base/log.h"
@@ -21,7 +22,8 @@ int control_listen(const struct container *c, struct error *err)
 
 	/* by way of the directory's descriptor the path is short whatever --root is */
 	snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/" SOCKET_NAME, c->dir_fd);
-	if (fd < 0 || bind(fd, (const struct sockaddr *)&address, sizeof(address)) < 0 ||
+	/* the mode that bind gives the name, with any umask */
+	if (fd < 0 || fchmod(fd, 0600) < 0 || bind(fd, (const struct sockaddr *)&address, sizeof(address)) < 0 ||
 	    listen(fd, 128) < 0)
 		return error_errno(err, errno, "cannot make the control socket %s/" SOCKET_NAME, c->dir);
 	return TAKE_FD(fd);

@@ -158,3 +158,12 @@ def exec_with_console_socket(env, root):
     assert b"/dev/pts/" in text, text
     os.close(got["fd"])
     expect(env.runsc("delete", "--force", cid))
+
+
+@case()
+def ps_prints_no_control_characters(env, root):
+    """A command line is the guest's: it neither makes rows of its own nor commands the terminal."""
+    cid = running(env, root, ["sh", "-c", "sleep 100; true", "\x1b]0;title\x07\n0  7  1 forged\u009b2J"])
+    out = expect(env.runsc("ps", cid)).out
+    assert len(out.splitlines()) == 3 and "?]0;title??0  7  1 forged??2J" in out, repr(out)
+    expect(env.runsc("delete", "--force", cid))

@@ -194,6 +194,18 @@ def status_fields(pid):
         return dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
 
 
+def check_descriptors(face, server):
+    """The server, which hears the sentry, holds neither the exit status nor a way into other namespaces."""
+    def links(pid):
+        return [os.readlink("/proc/%d/fd/%s" % (pid, fd)) for fd in os.listdir("/proc/%d/fd" % pid)]
+    targets = links(server)
+    assert targets.count("/") == 1, targets
+    for target in targets:
+        assert target == "/dev/null" or target.startswith(("socket:", "anon_inode:")) or target == "/" or target[:2] in ("/0", "/1"), target
+    for target in links(face):
+        assert target == "/dev/null" or target.startswith(("pipe:", "anon_inode:")) or target.endswith("/exit-status"), target
+
+
 @case()
 def sentry_and_gofer_have_shed_privileges(env, root):
     """What a taken-over sentry or gofer would find: no capability, no way to gain one, a filter."""
@@ -225,6 +237,11 @@ def sentry_and_gofer_have_shed_privileges(env, root):
         assert (int(fields["CapEff"], 16) != 0) == serves, (gofer, fields["CapEff"])
         if serves:
             assert set(os.listdir("/proc/%d/root" % gofer)) == {"0", "1"}
+    check_descriptors(face, next(gofer for gofer in gofers if gofer != face))
+    with open("/proc/%d/mountinfo" % face) as f:
+        shown = [line.split() for line in f]
+    for fields in shown:
+        assert {"nosuid", "nodev"} <= set(fields[5].split(",")), "a host user could get a program of the image: %s" % fields
     with open("/proc/%d/root/proc/1/comm" % face) as f:
         assert f.read() == "runsc-sentry\n"
     assert "data" in os.listdir("/proc/%d/root" % face) and os.listdir("/proc/%d/root/data" % face)

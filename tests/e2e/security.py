@@ -7,6 +7,7 @@ import sandbox
 from cases import Skip, expect, expect_refused
 from e2e import registry
 from e2e.execs import running
+from e2e.lifecycle import detached
 
 case = registry.case
 
@@ -303,3 +304,14 @@ def mount_options_hold(env, root):
     assert "/proc/sys proc ro,relatime\n5\n" in result.out, result
     for path in ("/x", "/sys/x", "/mnt/x"):
         run_out(env, root, "touch %s 2>&1 || true" % path, "touch: %s: Read-only file system\n" % path, edit)
+
+
+@case()
+def nobody_else_controls_the_sandbox(env, root):
+    """Whatever umask the engine has: another user of the host cannot reach the control socket."""
+    cid = env.new_id()
+    expect(detached(env, "create", "--bundle", env.bundle("sleep 100", root), cid, umask=0))
+    for name in os.listdir(os.path.join(env.state, cid)):
+        mode = os.stat(os.path.join(env.state, cid, name)).st_mode
+        assert mode & 0o077 == 0, "%s: %o" % (name, mode)
+    expect(env.runsc("delete", "--force", cid))

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -234,6 +235,69 @@ static void test_bad_frame(uint32_t size, uint16_t fd_count, int sent_fds)
 
 static struct urpc_server *server;
 
+/* A server that cannot accept for want of descriptors goes on when there are some. */
+static void test_no_descriptors(const struct sockaddr_un *addr, const _Atomic int *done)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), filler[64], count = 0;
+	struct rlimit old, low;
+	struct urpc_client *c;
+	Urpc__ContainerId id;
+	char box[] = "box";
+
+	if (getrlimit(RLIMIT_NOFILE, &old) < 0)
+		abort();
+	low = (struct rlimit){ 40, old.rlim_max };
+	CHECK(setrlimit(RLIMIT_NOFILE, &low) == 0);
+	while (count < 64 && (filler[count] = dup(fd)) >= 0)
+		count++;
+	CHECK(count > 0 && count < 64);
+	CHECK(connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) == 0);
+	usleep(100000);
+	CHECK(*done == 0);
+	while (count > 0)
+		close(filler[--count]);
+	CHECK(setrlimit(RLIMIT_NOFILE, &old) == 0);
+	if (urpc_connect_fd(fd, &c) < 0)
+		abort();
+	urpc__container_id__init(&id);
+	id.id = box;
+	CHECK(urpc_containerManager_ContainerRuntimeState(c, &id, NULL, 0, NULL) == 0);
+	urpc_client_free(c);
+}
+
+static void *wait_long(void *arg)
+{
+	Urpc__ContainerId id;
+
+	urpc__container_id__init(&id);
+	(void)!urpc_containerManager_Wait(arg, &id, NULL, 0, NULL);
+	return NULL;
+}
+
+/* However many wait, others are answered. */
+static void test_many_waits(const char *path)
+{
+	static struct urpc_client *waiting[URPC_MAX_WAITS];
+	struct urpc_client *c;
+	Urpc__ContainerId id;
+	char box[] = "box";
+
+	for (size_t i = 0; i < URPC_MAX_WAITS; i++) {
+		if (urpc_connect(path, &waiting[i]) < 0 ||
+		    host_thread_start("wait", HOST_THREAD_STACK, wait_long, waiting[i]) < 0)
+			abort();
+	}
+	usleep(500000);
+	if (urpc_connect(path, &c) < 0)
+		abort();
+	urpc__container_id__init(&id);
+	id.id = box;
+	CHECK(urpc_call(c, URPC_containerManager_Wait, &id.base, NULL, 0, 1000, &urpc__wait_status__descriptor, NULL) ==
+	      -EAGAIN);
+	CHECK(urpc_containerManager_ContainerRuntimeState(c, &id, NULL, 0, NULL) == 0);
+	urpc_client_free(c);
+}
+
 static void *run_server(void *arg)
 {
 	*(_Atomic int *)arg = 1 + urpc_server_run(server);
@@ -269,6 +333,8 @@ static void test_server(void)
 	if (err == 0)
 		CHECK(urpc_containerManager_ContainerRuntimeState(c, &id, NULL, 0, NULL) == 0);
 	urpc_client_free(c);
+	test_no_descriptors(&addr, &done);
+	test_many_waits(path);
 	urpc_server_stop(server);
 	for (int i = 0; i < 200 && !done; i++)
 		usleep(10000);

@@ -215,6 +215,8 @@ class Engine:
     steps = None
     # The list can be run with other runtimes.
     comparable = True
+    # `top` lists the container's whole pid namespace on the host, with the sentry in it.
+    top_shows_all = False
     # Inserted behind these sub-commands.
     options = {}
 

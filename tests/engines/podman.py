@@ -19,6 +19,7 @@ class Podman(Engine):
     # Those of pods, without the prefix, are podman's own and stay with version 1.
     cgroup_name = "libpod-[0-9a-f]{64}"
     exec_not_found = 127
+    top_shows_all = True
     may_stay = ("aardvark-dns",)
 
     def start(self):

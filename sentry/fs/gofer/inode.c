@@ -132,14 +132,22 @@ void gofer_names_forget(struct gofer_inode *gd)
 	gd->inode.names_gen++;
 }
 
+/* Was that less than a tick ago? The time comes from the gofer and may be any. */
+static bool is_recent(struct timespec t)
+{
+	int64_t now = host_clock_ns(CLOCK_REALTIME_COARSE) - TICK_NS;
+	int64_t s = now / 1000000000;
+
+	return t.tv_sec > s || (t.tv_sec == s && t.tv_nsec > now % 1000000000);
+}
+
 /*
  * The host says that ctime is when the directory changed last. Before Linux 6.13 two changes within one tick have the same
  * time: after a change shortly before, an equal time is believed only later.
  */
 static void dir_seen(struct gofer_inode *gd, struct timespec ctime)
 {
-	int64_t age = host_clock_ns(CLOCK_REALTIME_COARSE) - (ctime.tv_sec * 1000000000ll + ctime.tv_nsec);
-	bool recent = age < TICK_NS;
+	bool recent = is_recent(ctime);
 
 	if (!same_time(ctime, gd->seen_ctime)) {
 		gofer_names_forget(gd);

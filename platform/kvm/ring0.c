@@ -19,6 +19,7 @@
 #endif
 
 #include "platform/base/log.h"
+#include "platform/host/processor.h"
 #include "platform/kvm/kvm_priv.h"
 
 enum {
@@ -184,16 +185,6 @@ void kv_ring0_kernel_fill(uint8_t *kernel)
 	memcpy(kernel + (KV_R0_HANDLERS - KV_KERNEL), kv_r0_handlers, (size_t)(kv_r0_handlers_end - kv_r0_handlers));
 }
 
-/* Whether the processor has a supervisor mode for the guest: KVM without it only imitates one. */
-static bool processor_fits(void)
-{
-	unsigned int a, b, c, d;
-	bool vmx = __get_cpuid(1, &a, &b, &c, &d) && (c & (1u << 5));
-	bool svm = __get_cpuid(0x80000001u, &a, &b, &c, &d) && (c & (1u << 2));
-
-	return (vmx || svm) && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & 1); /* FSGSBASE */
-}
-
 /* Whether user mode can read what supervisor pages of its own page tables hold (Meltdown): then none may be there. */
 static bool user_can_read_supervisor(int device_fd)
 {
@@ -238,7 +229,7 @@ int kv_ring0_open(struct kv_platform *p, int device_fd)
 	struct kv_ring0 *r;
 	int err;
 
-	if (!p->chunk_gpa || p->xsave_size > XSAVE_MAX || !processor_fits() || user_can_read_supervisor(device_fd) ||
+	if (!p->chunk_gpa || p->xsave_size > XSAVE_MAX || !host_processor_virtualises() || user_can_read_supervisor(device_fd) ||
 	    !sentry_fits())
 		return 0;
 	r = calloc(1, sizeof(*r));
@@ -436,6 +427,36 @@ static void c_fault(struct kv_context *ctx, struct kv_vcpu *v, int saved_errno)
 	resume_c(ctx, r, false, saved_errno);
 }
 
+#ifdef DEBUG_LOCKS
+/* What has to be true whenever the thread is about to stand in the machine, of what others could have changed. */
+static void audit_entry(const struct kv_context *ctx, const struct kv_vcpu *v)
+{
+	const struct kv_platform *p = ctx->platform;
+	const struct kv_aspace *as = ctx->as;
+	const uint64_t flags = PTE_PRESENT | PTE_WRITE | PTE_USER;
+
+	/* Nobody else has the vCPU, an interrupt finds the thread, and nobody gives the space other tables. */
+	BUG_ON(!v->busy || v->owner != ctx || ctx->vcpu != v || !atomic_load(&ctx->in_guest));
+	BUG_ON(!atomic_load(&as->running) || !as->root.entry);
+	/* The root shows the sentry's half and the kernel half, for the supervisor only. */
+	BUG_ON(as->root.entry[p->kernel_index] != p->kernel_entry || (p->kernel_entry & PTE_USER));
+	for (uint64_t i = 0; i < ROOT_ENTRIES; i++) {
+		uint64_t e = as->root.entry[KV_R0_ROOT_FIRST + i];
+
+		BUG_ON((e & PTE_ADDR) != KV_GPA_R0_TABLES + i * KV_PAGE || (e & flags) != (PTE_PRESENT | PTE_WRITE));
+	}
+	/* What the handlers and the entry code use is this context's, and the stack in ring 0 is not the one of the way out. */
+	BUG_ON(ctx->data != data_of(p, v) || ctx->data->regs != &ctx->pub.regs || ctx->data->fpu != ctx->fpu ||
+	       ctx->data->fs != fs_base());
+	BUG_ON(ctx->enter_sp - (uint64_t)(uintptr_t)ctx->exit_stack < EXIT_STACK);
+}
+#else
+static inline void audit_entry(const struct kv_context *ctx, const struct kv_vcpu *v)
+{
+	(void)ctx, (void)v;
+}
+#endif
+
 /*
  * Runs the vCPU until the thread has to go on on the host, and does that. On the exit stack; enters at kv_ring0_entered. The
  * context has a vCPU and counts as running in its space.
@@ -463,6 +484,7 @@ _Noreturn void kv_ring0_loop(struct kv_context *ctx)
 	enter_regs(ctx, v);
 	ctx->in_ring0 = true;
 	for (;;) {
+		audit_entry(ctx, v);
 		err = run_vcpu(v->fd);
 		saved_errno = errno; /* C code's, which may have set it in ring 0; resume_* put it back */
 		if (err == -EINTR)

@@ -25,6 +25,7 @@ static void kv_close(struct platform *platform)
 		if (p->peek_fd[i] >= 0)
 			close(p->peek_fd[i]);
 	mutex_fini(&p->mu);
+	mutex_fini(&p->grow_mu);
 	mutex_fini(&p->vcpu_mu);
 	mutex_fini(&p->peek_mu);
 	cond_fini(&p->vcpu_free);
@@ -49,6 +50,7 @@ static int kv_open(int memory_fd, struct platform **ret_platform)
 	p->memory_fd = memory_fd;
 	p->pid = getpid();
 	mutex_init(&p->mu, 0);
+	mutex_init(&p->grow_mu, 0);
 	mutex_init(&p->vcpu_mu, 0);
 	mutex_init(&p->peek_mu, 0);
 	cond_init(&p->vcpu_free);
@@ -65,7 +67,7 @@ static int kv_open(int memory_fd, struct platform **ret_platform)
 		return err;
 	}
 	p->pub.mode = p->ring0 ? "ring-0 mode" : "exit mode";
-	p->pub.by_name_only = true; /* exit mode is slow; for ring-0 mode see README.md, "Not done" */
+	p->pub.by_name_only = true; /* exit mode is slow; ring-0 mode has not run on real hardware */
 	*ret_platform = &p->pub;
 	return 0;
 }

@@ -108,6 +108,7 @@ struct kv_platform {
 	uint32_t clean_count, stale_count;
 	bool flush_slot;	   /* the slot that kv_flush_all_locked takes away is there */
 
+	struct mutex grow_mu;	   /* one new vCPU at a time; kv_platform.mu and vcpu_mu are taken under it */
 	struct mutex vcpu_mu;	   /* protects the pool: below kv_aspace.mu, nothing is taken under it */
 	struct cond vcpu_free;
 	struct kv_vcpu *vcpu[KV_VCPUS_MAX];

@@ -266,7 +266,7 @@ void kv_ring0_close(struct kv_platform *p)
 	p->ring0 = NULL;
 }
 
-/* The data and code pages of a new vCPU. p->vcpu_mu is held. 0 or -errno. */
+/* The data and code pages of a new vCPU. p->grow_mu is held. 0 or -errno. */
 int kv_ring0_vcpu_new(struct kv_platform *p, struct kv_vcpu *v)
 {
 	const uint64_t at = KV_CPU + v->index * (uint64_t)KV_CPU_SIZE;

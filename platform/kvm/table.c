@@ -127,7 +127,7 @@ static int kernel_descend(struct kv_platform *p, struct kv_table *t, uint64_t ad
 
 /*
  * Maps pages of the platform's kernel memory at their place in the kernel half of every root: supervisor, and never changed
- * again. At open, and with p->vcpu_mu held. 0 or -ENOMEM.
+ * again. At open, and with p->grow_mu held. 0 or -ENOMEM.
  */
 int kv_kernel_map(struct kv_platform *p, uint64_t addr, uint64_t size, bool write, bool exec)
 {

@@ -136,15 +136,41 @@ static int show_host_counter(struct kv_vcpu *v)
 	return ioctl(v->fd, KVM_SET_MSRS, &msr) == 1 ? 0 : -EOPNOTSUPP;
 }
 
-/* A new vCPU, idle. p->vcpu_mu is held. 0 or -errno. */
-static int vcpu_new_locked(struct kv_platform *p, struct kv_vcpu **ret_vcpu)
+/* All that a new vCPU is besides its descriptor and run area. 0 or -errno. */
+static int vcpu_prepare(struct kv_platform *p, struct kv_vcpu *v)
 {
 	struct {
 		struct kvm_signal_mask head;
 		uint32_t blocked[2]; /* in the guest: everything but the kick */
 	} mask = { .head.len = sizeof(mask.blocked), .blocked = { ~(1u << (KV_KICK_SIGNAL - 1)), UINT32_MAX } };
+	uint8_t *page = p->kernel + (cpu_address(v) - KV_KERNEL);
+	int err;
+
+	cpu_page_fill(v, page);
+	v->stack_end = (const uint64_t *)(void *)(page + KV_CPU_STACK_END);
+	err = kv_kernel_map(p, cpu_address(v), KV_PAGE, false, false);
+	if (err == 0)
+		err = kv_kernel_map(p, cpu_address(v) + KV_PAGE, KV_PAGE, true, false);
+	if (err == 0 && p->ring0)
+		err = kv_ring0_vcpu_new(p, v);
+	if (err == 0)
+		err = show_host_counter(v);
+	if (err == 0 && (ioctl(v->fd, KVM_SET_CPUID2, p->cpuid) < 0 || ioctl(v->fd, KVM_SET_SIGNAL_MASK, &mask) < 0))
+		err = -errno;
+	if (err == 0)
+		err = vcpu_reset(p, v);
+	v->run->kvm_valid_regs = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
+	return err;
+}
+
+/*
+ * A new vCPU, idle, for ctx, which has none. p->grow_mu is held and vcpu_mu is not: this takes locks (malloc's, kv_platform.mu) that
+ * a thread in ring 0 may hold, which has need of vcpu_mu on its way out. 0 or -errno.
+ */
+static int vcpu_new(struct kv_context *ctx)
+{
+	struct kv_platform *p = ctx->platform;
 	struct kv_vcpu *v = calloc(1, sizeof(*v));
-	uint8_t *page;
 	int err;
 
 	if (!v)
@@ -163,28 +189,47 @@ static int vcpu_new_locked(struct kv_platform *p, struct kv_vcpu **ret_vcpu)
 		free(v);
 		return err;
 	}
-	p->vcpu[p->vcpu_count++] = v; /* its number is used up, whatever follows */
-	page = p->kernel + (cpu_address(v) - KV_KERNEL);
-	cpu_page_fill(v, page);
-	v->stack_end = (const uint64_t *)(void *)(page + KV_CPU_STACK_END);
-	err = kv_kernel_map(p, cpu_address(v), KV_PAGE, false, false);
-	if (err == 0)
-		err = kv_kernel_map(p, cpu_address(v) + KV_PAGE, KV_PAGE, true, false);
-	if (err == 0 && p->ring0)
-		err = kv_ring0_vcpu_new(p, v);
-	if (err == 0)
-		err = show_host_counter(v);
-	if (err == 0 && (ioctl(v->fd, KVM_SET_CPUID2, p->cpuid) < 0 || ioctl(v->fd, KVM_SET_SIGNAL_MASK, &mask) < 0))
-		err = -errno;
-	if (err == 0)
-		err = vcpu_reset(p, v);
-	if (err < 0) {
-		v->busy = true; /* never looked at again */
-		return err;
+	err = vcpu_prepare(p, v);
+	GUARD(mutex, &p->vcpu_mu);
+	p->vcpu[p->vcpu_count++] = v; /* its number is used up, even if nobody looks at it again */
+	v->busy = err < 0;
+	if (err == 0) {
+		v->owner = ctx;
+		ctx->vcpu = v;
+		ctx->fpu_fresh = true;
 	}
-	v->run->kvm_valid_regs = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
-	*ret_vcpu = v;
-	return 0;
+	return err;
+}
+
+/* Whether ctx needs a vCPU, all have owners, and there may be more. */
+static bool vcpu_wanted(struct kv_context *ctx)
+{
+	struct kv_platform *p = ctx->platform;
+
+	GUARD(mutex, &p->vcpu_mu);
+	if (ctx->vcpu || p->vcpu_count >= p->vcpus_max)
+		return false;
+	for (uint32_t i = 0; i < p->vcpu_count; i++)
+		if (!p->vcpu[i]->owner && !p->vcpu[i]->busy)
+			return false;
+	return true;
+}
+
+/* Makes a vCPU for ctx if it should have a new one. */
+static int vcpu_grow(struct kv_context *ctx)
+{
+	struct kv_platform *p = ctx->platform;
+	int err;
+
+	if (likely(!vcpu_wanted(ctx)))
+		return 0;
+	GUARD(mutex, &p->grow_mu);
+	if (!vcpu_wanted(ctx)) /* others were before us */
+		return 0;
+	err = vcpu_new(ctx);
+	if (err < 0)
+		log_debug("kvm: no vCPU %u: %d", p->vcpu_count, err);
+	return err;
 }
 
 /* Takes v away from its owner, whose FPU state moves to the context. p->vcpu_mu is held; v is idle. 0 or -errno. */
@@ -211,27 +256,18 @@ static int vcpu_steal_locked(struct kv_vcpu *v)
 /* An idle vCPU without owner, or NULL with *ret_err; 0: all are busy. */
 static struct kv_vcpu *vcpu_find_locked(struct kv_platform *p, int *ret_err)
 {
-	struct kv_vcpu *v = NULL;
-
 	*ret_err = 0;
 	for (uint32_t i = 0; i < p->vcpu_count; i++)
 		if (!p->vcpu[i]->owner && !p->vcpu[i]->busy)
 			return p->vcpu[i];
-	if (p->vcpu_count < p->vcpus_max) {
-		*ret_err = vcpu_new_locked(p, &v);
-		if (*ret_err == 0)
-			return v;
-		log_debug("kvm: no vCPU %u: %d", p->vcpu_count, *ret_err);
-	}
 	for (uint32_t i = 0; i < p->vcpu_count; i++) {
-		v = p->vcpu[p->vcpu_hand++ % p->vcpu_count];
+		struct kv_vcpu *v = p->vcpu[p->vcpu_hand++ % p->vcpu_count];
+
 		if (v->busy)
 			continue;
 		*ret_err = vcpu_steal_locked(v);
 		return *ret_err == 0 ? v : NULL;
 	}
-	if (p->vcpu_count)
-		*ret_err = 0;
 	return NULL;
 }
 
@@ -279,9 +315,11 @@ static int vcpu_load_fpu(struct kv_context *ctx)
 int kv_vcpu_take(struct kv_context *ctx)
 {
 	struct kv_platform *p = ctx->platform;
-	int err = 0;
+	int grown = ctx->vcpu ? 0 : vcpu_grow(ctx), err = 0; /* a second look at ctx->vcpu is under the lock */
 
 	GUARD(mutex, &p->vcpu_mu);
+	if (!p->vcpu_count)
+		return grown;
 	if (unlikely(atomic_exchange(&ctx->yield, 0)) && ctx->vcpu && p->vcpu_waiters && vcpu_steal_locked(ctx->vcpu) == 0)
 		vcpu_wait_locked(p, true);
 	while (!ctx->vcpu) {

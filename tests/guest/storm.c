@@ -84,7 +84,8 @@ static void count_signal(int signo)
 /* A timer and signals to oneself, while registers of every kind hold something. */
 static void take_signals(int n)
 {
-	struct itimerval often = { { 0, 1000 }, { 0, 1000 } }, never = { 0 };
+	/* Rarer than the slowest of machines needs to take one, or it would do nothing else. */
+	struct itimerval often = { { 0, 20000 }, { 0, 20000 } }, never = { 0 };
 
 	signal(SIGALRM, count_signal);
 	signal(SIGUSR1, count_signal);
@@ -96,7 +97,7 @@ static void take_signals(int n)
 		HOLD(a);
 		HOLD(b);
 		OK(kill(getpid(), SIGUSR1));
-		for (volatile int k = 0; k < 1000; k++)
+		for (volatile int k = 0; k < 20000; k++)
 			;
 		HOLD(a);
 		HOLD(b);

@@ -213,14 +213,15 @@ static void *runner_main(void *arg)
 {
 	struct runner *r = arg;
 	struct pcontext *ctx = context_at(r->offset);
+	enum switch_why why; /* the case that waits for r->why writes it too */
 
 	ctx->regs.rdi = r->rdi;
 	r->ctx = ctx;
 	do {
-		r->why = ops->context_switch(ctx, r->as);
-		if (r->why == SWITCH_FAULT)
+		r->why = why = ops->context_switch(ctx, r->as);
+		if (why == SWITCH_FAULT)
 			r->faults++;
-	} while (!r->stop && r->why != SWITCH_DEAD);
+	} while (!r->stop && why != SWITCH_DEAD);
 	while (!r->told)
 		usleep(100);
 	ops->context_free(ctx);

@@ -13,7 +13,7 @@ static const struct {
 	const char *file; /* of /proc/PID/ns */
 } joined[] = { { NS_PID, "pid" }, { NS_IPC, "ipc" }, { NS_UTS, "uts" }, { NS_USER, "user" } };
 
-/* Who writes annotations, and whether an unknown sandbox is an error. */
+/* Who writes annotations, and whether a sandbox that is unknown or has another network is an error. */
 static const struct {
 	const char *type, *sandbox;
 	bool strict;
@@ -75,27 +75,56 @@ static int join(const struct config *config, const struct container *c, struct p
 	return 0;
 }
 
+/* Whether the container wants the network namespace that the sandbox has. */
+static bool same_network(const struct config *config, const struct oci_spec *spec, const struct pod *pod)
+{
+	const struct oci_namespace *wish = &spec->namespaces[NS_NETWORK];
+	bool host = !strcmp(config->network, "host") || (!strcmp(config->network, "sandbox") && !wish->present);
+	const char *path = host ? "/proc/self/ns/net" : wish->path;
+	char sandbox[64];
+	struct stat a, b;
+
+	snprintf(sandbox, sizeof(sandbox), "/proc/%d/ns/net", (int)pod->sentry.pid);
+	return path && !stat(path, &a) && !stat(sandbox, &b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
+/*
+ * Engines let annotations of the pod's author through, also such as another engine writes. So what they say must agree, and
+ * the network of config.json must be the sandbox's. Podman has pods in which it is not: their containers join by paths.
+ */
 static int join_annotated(const struct config *config, const struct oci_spec *spec, struct pod *pod, struct error *err)
 {
+	bool is_sandbox = false;
+
 	for (size_t i = 0; i < ARRAY_COUNT(writers); i++) {
 		const char *type = oci_annotation(spec, writers[i].type);
 		const char *sandbox = oci_annotation(spec, writers[i].sandbox);
 		AUTO(container_free) struct container *c = NULL;
 
+		is_sandbox |= type && !strcmp(type, "sandbox");
 		if (!type || strcmp(type, "container") != 0)
 			continue;
 		if (!sandbox || !*sandbox)
 			return error_set(err, "the annotation %s says container, but %s names no sandbox",
 					 writers[i].type, writers[i].sandbox);
-		if (!container_load(config, sandbox, false, &c, err))
-			return join(config, c, pod, err);
+		if (container_load(config, sandbox, false, &c, err)) {
+			if (writers[i].strict)
+				return error_set(err, "cannot join the sandbox %.200s (annotation %s): there is none in %s",
+						 sandbox, writers[i].sandbox, config->root_dir);
+			log_info("the sandbox %s of an annotation is not in %s", sandbox, config->root_dir);
+			continue;
+		}
+		if (join(config, c, pod, err))
+			return -1;
+		if (config->rootless || same_network(config, spec, pod))
+			continue;
 		if (writers[i].strict)
-			return error_set(err, "cannot join the sandbox %.200s (annotation %s): there is none in %s",
-					 sandbox, writers[i].sandbox, config->root_dir);
-		log_info("the sandbox %s of an annotation is not in %s: this container gets its own", sandbox,
-			 config->root_dir);
+			return error_set(err, "cannot join the sandbox %.200s (annotation %s): it has another network than "
+					      "config.json gives this container", sandbox, writers[i].sandbox);
+		pod_fini(pod);
+		*pod = POD_NONE;
 	}
-	return 0;
+	return is_sandbox && pod->root ? error_set(err, "annotations say both container and sandbox") : 0;
 }
 
 static int join_by_path(const struct config *config, const struct oci_spec *spec, struct pod *pod, struct error *err)
@@ -112,19 +141,6 @@ static int join_by_path(const struct config *config, const struct oci_spec *spec
 		pod->namespaces.of[joined[i].kind] = pod->ids.v[pod->ids.count - 1];
 	}
 	return 0;
-}
-
-/* Whether the container wants the network namespace that the sandbox has. */
-static bool same_network(const struct config *config, const struct oci_spec *spec, const struct pod *pod)
-{
-	const struct oci_namespace *wish = &spec->namespaces[NS_NETWORK];
-	bool host = !strcmp(config->network, "host") || (!strcmp(config->network, "sandbox") && !wish->present);
-	const char *path = host ? "/proc/self/ns/net" : wish->path;
-	char sandbox[64];
-	struct stat a, b;
-
-	snprintf(sandbox, sizeof(sandbox), "/proc/%d/ns/net", (int)pod->sentry.pid);
-	return path && !stat(path, &a) && !stat(sandbox, &b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
 }
 
 int pod_find(const struct config *config, const struct oci_spec *spec, struct pod *ret, struct error *err)

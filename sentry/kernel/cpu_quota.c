@@ -12,6 +12,8 @@ enum { QUOTA_IDLE, QUOTA_RUNNING, QUOTA_THROTTLED };
 /* Between two looks at what was used: not more often, and not so late that a period's quota is missed by much. */
 #define LOOK_MIN_NS 500000ll
 #define LOOK_MAX_NS 10000000ll
+/* At most one part in so many of the time is spent on looking. */
+#define LOOK_COST_PARTS 20
 
 _Atomic uint32_t cpu_quotas; /* groups whose quota is kept by us */
 static struct ktimer timer;   /* armed while a period of some group runs; under taskset_mu */
@@ -119,13 +121,16 @@ static int64_t look_at(struct cgroup *cg, int64_t now)
 
 static void quota_fire(struct ktimer *kt, uint64_t overruns)
 {
-	int64_t next;
+	int64_t next, start, end;
 
 	(void)overruns;
 	GUARD(mutex, &taskset_mu);
-	next = cgroups_look(look_at, clock_mono());
+	start = clock_mono();
+	next = cgroups_look(look_at, start);
+	end = clock_mono();
+	/* with very many tasks a look takes long, and all containers of the sandbox wait for the lock meanwhile */
 	if (next != TIME_FOREVER)
-		ktimer_arm(kt, next, 0);
+		ktimer_arm(kt, MAX(next, end + LOOK_COST_PARTS * (end - start)), 0);
 }
 
 /* The first task of a period; others may have been faster. */

@@ -164,6 +164,30 @@ def pod_without_sandbox(env, root):
 
 
 @case()
+def annotations_of_another_pod(env, root):
+    """The author of a pod can write annotations; they are no way into the sandbox of somebody else's."""
+    box, pid = pod(env, root)
+    # with a network of its own, as a pod's containers have
+    refused = env.runsc("create", "--bundle", pod_bundle(env, root, "true", box), env.new_id())
+    expect_refused(refused, "another network")
+    # beside what the engine itself says
+
+    def forge(config):
+        config["annotations"].update({CRI[0]: "container", CRI[1]: box})
+    same = pod_bundle(env, root, "true", keys=CRIO, namespaces=paths_of(pid, "network"), edit=forge)
+    expect_refused(env.runsc("create", "--bundle", same, env.new_id()), "both container and sandbox")
+    # podman's pods that share no network: not an error, and no way in either
+    apart, _ = create(env, pod_bundle(env, root, "sleep 100", box, keys=CRIO))
+    assert len(sandboxes(env)) == 2
+    expect(env.runsc("delete", "--force", apart))
+    other, other_pid = pod(env, root, keys=CRIO)
+    both = pod_bundle(env, root, "true", other, keys=CRIO, namespaces=paths_of(other_pid, "network"), edit=forge)
+    expect_refused(env.runsc("create", "--bundle", both, env.new_id()), "another network")
+    for cid in (box, other):
+        expect(env.runsc("delete", "--force", cid))
+
+
+@case()
 def failed_create_leaves_the_pod(env, root):
     box, pid = pod(env, root)
     cid, _ = member(env, root, "exit 3", box, pid)

@@ -465,7 +465,8 @@ def network_of_container(e):
 def pid_of_container(e):
     with e.container("bb sh -c 'sleep 4321; exit 8'") as c:
         e("run --rm --pid container:%s bb ps" % c, has="sleep 4321")
-        e("run --rm --pid container:%s bb killall sleep" % c)
+        e("run --rm --pid container:%s bb sh -c 'until killall sleep; do sleep 0.1; done'" % c,
+          status=None)  # its namespace may end first
         e("wait " + c, out="8\n", timeout=5)
 
 

@@ -31,6 +31,7 @@ COMMAND_SECONDS = 30
 STEP_SECONDS = 60
 CGROUPS = "/sys/fs/cgroup"
 CLONE_NEWCGROUP = 0x02000000
+PR_SET_PDEATHSIG = 1
 
 
 # The box ------------------------------------------------------------------------------------------
@@ -70,6 +71,11 @@ def cgroup_remove(name):
 
 def cgroup_exists(name):
     return any(os.path.exists(point + "/" + name) for point, _, _ in cgroup_mounts())
+
+
+def die_with_parent():
+    """In a child, before its exec."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def box_argv(argv):

@@ -305,7 +305,9 @@ def shared_pid_namespace(e):
         a, b = (pod.run(n, ["sh", "-c", "sleep 100%s; exit 9" % n], share_pid=True) for n in "34")
         text = a.exec("ps", "-o", "pid,args").out
         assert "sleep 1003" in text and "sleep 1004" in text and "sleep 1000" in text, text
-        a.exec("sh", "-c", "kill $(ps -o pid,args | awk '$2 == \"sleep\" && $3 == 1004 {print $1}')")
+        # The shell may not have started it yet.
+        a.exec("sh", "-c", "until p=$(ps -o pid,args | awk '$2 == \"sleep\" && $3 == 1004 {print $1}'); test \"$p\"; do "
+               "sleep 0.1; done; kill $p")
         assert b.wait() == 9
         b.delete()
 

@@ -12,6 +12,9 @@ enum { QUOTA_IDLE, QUOTA_RUNNING, QUOTA_THROTTLED };
 /* Between two looks at what was used: not more often, and not so late that a period's quota is missed by much. */
 #define LOOK_MIN_NS 500000ll
 #define LOOK_MAX_NS 10000000ll
+/* What was used too much is forgotten beyond what so much time pays for: tasks that wait for a processor of a busy host count as
+ * running, and many of them would be held up for minutes. */
+#define DEBT_MAX_NS 1000000000ll
 /* At most one part in so many of the time is spent on looking. */
 #define LOOK_COST_PARTS 20
 
@@ -69,6 +72,7 @@ static bool next_period_locked(struct cgroup *cg, int64_t now)
 		return false;
 	cg->cpu.periods++;
 	cg->cpu.debt_ns = MAX(cg->cpu.debt_ns + used - quota, (int64_t)0);
+	cg->cpu.debt_ns = MIN(cg->cpu.debt_ns, quota * MAX(DEBT_MAX_NS / period_ns(cg), (int64_t)1));
 	begin_period_locked(cg, now);
 	if (cg->cpu.debt_ns < quota)
 		release_locked(cg, now);

@@ -92,6 +92,23 @@ def cpu(env, root):
 
 
 @case()
+def cpu_of_many_processes(env, root):
+    """Many that begin at once use more than the quota; they are held up for that, but not for long."""
+    box, pid = pod(env, root, FOREVER)
+    many, _ = member(env, root, "for i in $(seq 600); do sleep 100 & done; while :; do :; done", box, pid,
+                     edit=limits(cpu={"quota": 20000, "period": 100000}))
+    used, since, longest = 0, time.monotonic(), 0
+    for _ in range(48):
+        time.sleep(0.25)
+        now, cpu_ns = time.monotonic(), event(env, many)["cpu"]
+        longest = max(longest, now - since)
+        if cpu_ns > used:
+            used, since = cpu_ns, now
+    assert longest < 4, "nothing ran for %.1f s" % longest
+    remove(env, many, box)
+
+
+@case()
 def processors_shown(env, root):
     """A container with a number of processors of its own, by quota or by Update, is shown that; the others see all."""
     box, pid = pod(env, root, FOREVER)

@@ -164,6 +164,6 @@ def exec_with_console_socket(env, root):
 def ps_prints_no_control_characters(env, root):
     """A command line is the guest's: it neither makes rows of its own nor commands the terminal."""
     cid = running(env, root, ["sh", "-c", "sleep 100; true", "\x1b]0;title\x07\n0  7  1 forged\u009b2J"])
-    out = expect(env.runsc("ps", cid)).out
+    out = until(lambda: next((out for out in [expect(env.runsc("ps", cid)).out] if "  sleep 100\n" in out), None))
     assert len(out.splitlines()) == 3 and "?]0;title??0  7  1 forged??2J" in out, repr(out)
     expect(env.runsc("delete", "--force", cid))

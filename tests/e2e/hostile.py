@@ -68,7 +68,7 @@ def nobody_can_be_killed_for_memory(env, root):
     def edit(config):
         config["linux"]["resources"] = {"memory": {"limit": 32 << 20}}
         config["process"]["oomScoreAdj"] = -1000
-    eat = "for i in 1 2 3 4; do (dd if=/dev/zero of=/dev/null bs=20M) & done; exec dd if=/dev/zero of=/dev/null bs=30M"
+    eat = "for i in 1 2 3 4; do (dd if=/dev/zero of=/dev/null bs=20M) & done; while :; do dd if=/dev/zero of=/dev/null bs=30M; done"
     cid = running(env, root, eat, edit=edit)
     time.sleep(1)
     commands(env, cid)

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "platform/base/log.h"
+#include "platform/host/fpu.h"
 #include "platform/ptrace/ptrace_priv.h"
 
 #define PTRACE_SYSEMU_NR 31
@@ -124,7 +125,7 @@ int64_t pt_fpu_get(struct pcontext *pub, void *buf, size_t size)
 		return (int64_t)ctx->fpu_size;
 	}
 	if (!pid) {
-		size_t n = stub_fpu_initial(buf, size);
+		size_t n = host_fpu_initial(buf, size);
 
 		return n ? (int64_t)n : -ENOSPC;
 	}
@@ -183,7 +184,7 @@ static int move_to(struct pt_context *ctx, struct pt_aspace *as)
 	}
 	if (!spare)
 		return 0;
-	n = stub_fpu_initial(initial, sizeof(initial));
+	n = host_fpu_initial(initial, sizeof(initial));
 	return stub_fpu_write(ctx, initial, n);
 }
 

@@ -126,7 +126,6 @@ int stub_regs_write(struct pt_context *ctx, const struct guest_regs *regs);
 void stub_kill(struct pt_context *ctx);
 long stub_ptrace(long request, pid_t pid, uint64_t addr, uint64_t data);
 int stub_fpu_write(struct pt_context *ctx, const void *buf, size_t size);
-size_t stub_fpu_initial(void *buf, size_t size);
 
 /* aspace.c */
 int pt_aspace_new(struct platform *platform, struct aspace **ret_as);

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "platform/base/log.h"
+#include "platform/host/fpu.h"
 #include "platform/systrap/systrap_priv.h"
 
 enum {
@@ -168,7 +169,7 @@ static int fpu_from_frame(struct st_context *ctx, const struct frame *f)
 {
 	struct area *area = ctx->thread->slot->area;
 	uint64_t at = f->fpstate - st_area_address(ctx->thread->slot);
-	size_t full = st_fpu_size(), n;
+	size_t full = host_fpu_size(), n;
 
 	if (at < AREA_STACK || at > STUB_AREA_SIZE - 576 || at % 64)
 		return -EINVAL;
@@ -335,7 +336,7 @@ int st_set_result(struct pcontext *pub, int64_t value)
 int64_t st_fpu_get(struct pcontext *pub, void *buf, size_t size)
 {
 	struct st_context *ctx = st_context(pub);
-	size_t n = ctx->fpu_given ? ctx->fpu_size : st_fpu_size();
+	size_t n = ctx->fpu_given ? ctx->fpu_size : host_fpu_size();
 
 	if (ctx->fpu_given || ctx->thread) {
 		if (n > size)
@@ -345,7 +346,7 @@ int64_t st_fpu_get(struct pcontext *pub, void *buf, size_t size)
 		memcpy(buf, ctx->fpu_given ? ctx->fpu : ctx->thread->slot->area->fpu, n);
 		return (int64_t)n;
 	}
-	n = st_fpu_initial(buf, size);
+	n = host_fpu_initial(buf, size);
 	return n ? (int64_t)n : -ENOSPC;
 }
 
@@ -354,14 +355,14 @@ static void fpu_load(struct st_context *ctx, const void *buf, size_t size)
 	uint8_t *to = ctx->thread->slot->area->fpu;
 
 	memcpy(to, buf, size);
-	memset(to + size, 0, st_fpu_size() - size);
+	memset(to + size, 0, host_fpu_size() - size);
 }
 
 /* platform_ops.fpu_set: -EINVAL when the image is not one the processor accepts. */
 int st_fpu_set(struct pcontext *pub, const void *buf, size_t size)
 {
 	struct st_context *ctx = st_context(pub);
-	int err = st_fpu_check(buf, size);
+	int err = size <= host_fpu_size() ? host_fpu_check(buf, size, host_fpu_features()) : -EINVAL;
 	void *copy;
 
 	if (err < 0)
@@ -405,7 +406,7 @@ static int move_to(struct st_context *ctx, struct st_aspace *as)
 	if (ctx->fpu_given)
 		fpu_load(ctx, ctx->fpu, ctx->fpu_size);
 	else
-		fpu_load(ctx, initial, st_fpu_initial(initial, sizeof(initial)));
+		fpu_load(ctx, initial, host_fpu_initial(initial, sizeof(initial)));
 	free(ctx->fpu);
 	ctx->fpu = NULL;
 	ctx->fpu_given = false;

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "platform/base/log.h"
+#include "platform/host/fpu.h"
 #include "platform/systrap/systrap_priv.h"
 
 enum { HWCAP2_FSGSBASE_BIT = 2, FRAME_ROOM = 2048 };
@@ -90,7 +91,7 @@ static int st_probe(char *why, size_t why_size)
 
 	if (!(getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE_BIT))
 		lacks = "the processor or kernel lacks wrfsbase";
-	else if (st_fpu_size() > XSAVE_ROOM || st_fpu_size() > AREA_STACK - FRAME_ROOM)
+	else if (host_fpu_size() > XSAVE_ROOM || host_fpu_size() > AREA_STACK - FRAME_ROOM)
 		lacks = "the processor's state is too large";
 	if (!lacks)
 		return 0;

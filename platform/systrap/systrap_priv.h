@@ -297,11 +297,6 @@ bool st_fast_poll(struct st_context *ctx);
 void st_fast_answer(struct st_context *ctx, int64_t result);
 void st_fast_will_sleep(struct pcontext *pub);
 
-/* fpu.c */
-size_t st_fpu_size(void);
-size_t st_fpu_initial(void *buf, size_t size);
-int st_fpu_check(const void *buf, size_t size);
-
 /* aspace.c */
 struct stub_op st_op_wipe(void);
 

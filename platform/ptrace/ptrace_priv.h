@@ -11,6 +11,7 @@
 #include "platform/base/mutex.h"
 #include "platform/platform.h"
 #include "platform/ptrace/stub_layout.h"
+#include "platform/stub/op.h"
 
 /* The zygote's mailbox, first page of the argument file. */
 struct stub_req {
@@ -22,12 +23,6 @@ struct stub_req {
 _Static_assert(offsetof(struct stub_req, done) == REQ_DONE, "stub.S");
 _Static_assert(offsetof(struct stub_req, pid) == REQ_PID, "stub.S");
 _Static_assert(offsetof(struct stub_req, args_offset) == REQ_ARGS_OFFSET, "stub.S");
-
-/* One system call of a batch. */
-struct stub_op {
-	uint64_t nr, arg[6], pad;
-};
-_Static_assert(sizeof(struct stub_op) == OP_SIZE, "stub.S");
 
 enum { BATCH_MAX = STUB_ARGS_SIZE / OP_SIZE, CPU_MAX = 1024 };
 
@@ -57,13 +52,12 @@ struct pt_aspace {
 	struct list_node contexts;   /* pt_context.link of stubs that live here */
 	pid_t *spare;                /* parked threads nobody traces yet */
 	size_t spare_count, spare_room;
-	struct aspace_op *op;        /* changes not yet applied */
-	size_t op_count, op_room;
+	struct op_queue queue;       /* changes not yet applied */
 	uint32_t refs;               /* the owner's, and one for each context */
 	bool born;                   /* a first stub was made */
 	bool wipe;                   /* the stub still has another space's mappings: unmap all first */
 	_Atomic uint32_t running;    /* contexts in guest code */
-	_Atomic uint32_t pending;    /* op_count != 0 or wipe */
+	_Atomic uint32_t pending;    /* the queue is not empty, or wipe */
 	_Atomic uint32_t waiters;    /* threads waiting on drained */
 };
 

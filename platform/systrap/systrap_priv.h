@@ -10,6 +10,7 @@
 #include "platform/base/list.h"
 #include "platform/base/mutex.h"
 #include "platform/platform.h"
+#include "platform/stub/op.h"
 #include "platform/systrap/cpu.h"
 #include "platform/systrap/sites.h"
 #include "platform/systrap/stub_layout.h"
@@ -30,12 +31,6 @@ _Static_assert(offsetof(struct stub_req, pid) == REQ_PID, "stub.S");
 _Static_assert(offsetof(struct stub_req, event_fd) == REQ_EVENT_FD, "stub.S");
 _Static_assert(offsetof(struct stub_req, args_offset) == REQ_ARGS_OFFSET, "stub.S");
 _Static_assert(offsetof(struct stub_req, failed) == REQ_FAILED, "stub.S");
-
-/* One system call of a batch. */
-struct stub_op {
-	uint64_t nr, arg[6], pad;
-};
-_Static_assert(sizeof(struct stub_op) == OP_SIZE, "stub.S");
 
 enum { BATCH_MAX = (STUB_ARGS_SIZE - ARGS_OP) / OP_SIZE };
 
@@ -169,12 +164,11 @@ struct st_aspace {
 	bool titled;                 /* the mapper's memory has it */
 	unsigned int reserved;       /* of mapper->waiting, for contexts to come */
 	struct list_node contexts;   /* st_context.link */
-	struct aspace_op *op;        /* changes not yet applied */
-	size_t op_count, op_room;
+	struct op_queue queue;       /* changes not yet applied */
 	struct sites *_Atomic sites; /* NULL before the first site is rewritten; const then */
 	uint32_t refs;               /* the owner's, and one for each context */
 	_Atomic uint32_t running;    /* contexts in guest code */
-	_Atomic uint32_t pending;    /* op_count != 0 */
+	_Atomic uint32_t pending;    /* the queue is not empty */
 };
 
 /* What the stub of a context waits for. */

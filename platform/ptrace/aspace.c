@@ -290,9 +290,9 @@ int pt_aspace_attach(struct pt_aspace *as, struct pt_context *ctx)
 	spare = as->born;
 	if (as->spare_count) {
 		pid = as->spare[--as->spare_count];
-		cpu_pin_stub(ctx, pid);
+		cpu_pin_task(ctx->pair.cpu, pid);
 	} else if (!as->born) {
-		pid = zygote_clone(ctx->platform, as->slot->offset, ctx->cpu);
+		pid = zygote_clone(ctx->platform, as->slot->offset, ctx->pair.cpu);
 		if (pid < 0)
 			return pid;
 		as->born = true;

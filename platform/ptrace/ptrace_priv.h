@@ -2,7 +2,6 @@
 #ifndef PLATFORM_PTRACE_PTRACE_PRIV_H
 #define PLATFORM_PTRACE_PTRACE_PRIV_H
 
-#include <sched.h>
 #include <stdatomic.h>
 #include <sys/resource.h>
 #include <sys/types.h>
@@ -11,6 +10,7 @@
 #include "platform/base/mutex.h"
 #include "platform/platform.h"
 #include "platform/ptrace/stub_layout.h"
+#include "platform/stub/cpu.h"
 #include "platform/stub/op.h"
 
 /* The zygote's mailbox, first page of the argument file. */
@@ -24,7 +24,7 @@ _Static_assert(offsetof(struct stub_req, done) == REQ_DONE, "stub.S");
 _Static_assert(offsetof(struct stub_req, pid) == REQ_PID, "stub.S");
 _Static_assert(offsetof(struct stub_req, args_offset) == REQ_ARGS_OFFSET, "stub.S");
 
-enum { BATCH_MAX = STUB_ARGS_SIZE / OP_SIZE, CPU_MAX = 1024 };
+enum { BATCH_MAX = STUB_ARGS_SIZE / OP_SIZE };
 
 /* Argument pages of one address space; read only in its stubs. */
 struct args_slot {
@@ -68,9 +68,7 @@ struct pt_context {
 	struct pt_aspace *as;         /* where the stub lives; private to the task thread */
 	struct list_node link;        /* protected by as->mu */
 	_Atomic uint32_t in_guest;    /* an interrupt needs a signal */
-	int cpu;                      /* private to the task thread, as all below */
-	unsigned int crowded;         /* switches in a row that found another pair on this CPU */
-	bool loose;                   /* the task thread is not pinned: the host is choosing a CPU */
+	struct cpu_pair pair;         /* private to the task thread, as all below */
 	int64_t look_at;              /* coarse time of the next look at preemptions, ns */
 	int64_t preempted;            /* of the stub, at the last look */
 	bool step;
@@ -146,11 +144,6 @@ int pt_fpu_set(struct pcontext *pub, const void *buf, size_t size);
 void pt_set_step(struct pcontext *pub, bool on);
 
 /* cpu.c */
-void cpu_open(void);
-void cpu_start(struct pt_context *ctx);
-void cpu_pin_stub(struct pt_context *ctx, pid_t pid);
-void cpu_enter(struct pt_context *ctx);
-void cpu_leave(struct pt_context *ctx);
 bool cpu_look_due(struct pt_context *ctx);
 void cpu_look(struct pt_context *ctx, const struct rusage *stub);
 

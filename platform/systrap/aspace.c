@@ -226,7 +226,7 @@ void st_aspace_update(struct aspace *pub, struct pcontext *self, const struct as
 	GUARD(mutex, &as->mu);
 	st_sites_changed(as, op, count);
 	st_aspace_queue(as, op, count);
-	st_aspace_apply(as, self ? st_context(self)->pair.cpu : st_cpu_here());
+	st_aspace_apply(as, self ? st_context(self)->pair.cpu : cpu_here());
 }
 
 /* Gives as a mapper, which perhaps has threads already; the first change is to empty it then. 0 or -ENOMEM. */
@@ -310,7 +310,7 @@ int st_aspace_attach(struct st_aspace *as, struct st_context *ctx)
 		return err;
 	t = st_thread_take(as->mapper);
 	if (t->cpu != ctx->pair.cpu)
-		st_cpu_pin_stub(&ctx->pair, t->pid);
+		cpu_pin_task(ctx->pair.cpu, t->pid);
 	ctx->thread = t;
 	ctx->state = ST_HELD;
 	atomic_store(&ctx->pid, t->pid);

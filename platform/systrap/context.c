@@ -61,7 +61,8 @@ int st_context_new(struct platform *platform, struct pcontext **ret_ctx)
 	ctx->pub.ops = ctx->platform->pub.ops;
 	ctx->pub.regs_valid = ctx->pub.regs_dirty = true;
 	list_init(&ctx->link);
-	st_cpu_start(&ctx->pair);
+	cpu_pair_start(&ctx->pair);
+	st_spin_start(&ctx->spin);
 	*ret_ctx = &ctx->pub;
 	return 0;
 }
@@ -554,7 +555,8 @@ static enum switch_why run(struct st_context *ctx, struct st_aspace *as)
 	ctx->sites_generation = st_sites_generation(as);
 	if (st_aspace_enter(as, ctx) < 0)
 		return SWITCH_DEAD;
-	st_cpu_enter(&ctx->pair, atomic_load_explicit(&ctx->pid, memory_order_relaxed));
+	/* a spinner sees itself that it is not alone */
+	cpu_pair_enter(&ctx->pair, atomic_load_explicit(&ctx->pid, memory_order_relaxed), ctx->spin.cpu < 0);
 	alive = resume(ctx) == 0;
 	if (likely(alive)) {
 		atomic_store(&ctx->in_guest, 1);
@@ -563,7 +565,9 @@ static enum switch_why run(struct st_context *ctx, struct st_aspace *as)
 		alive = next_event(ctx, &n, &f) == 0;
 		atomic_store_explicit(&ctx->in_guest, 0, memory_order_relaxed);
 	}
-	st_cpu_leave(&ctx->pair, atomic_load_explicit(&ctx->pid, memory_order_relaxed));
+	cpu_pair_leave(&ctx->pair);
+	if (unlikely(ctx->pair.loose))
+		cpu_pair_meet(&ctx->pair, atomic_load_explicit(&ctx->pid, memory_order_relaxed));
 	st_aspace_leave(as);
 	if (unlikely(!alive))
 		return SWITCH_DEAD;

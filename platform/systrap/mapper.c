@@ -274,7 +274,7 @@ int64_t st_mapper_do(struct st_aspace *as, int cpu, uint32_t cmd, size_t count)
 		}
 	} else {
 		if (cpu != m->cpu)
-			st_cpu_pin_task(cpu, m->pid);
+			cpu_pin_task(cpu, m->pid);
 		m->cpu = cpu;
 		ask(m, cmd, count);
 		value = answer(st_platform(as->pub.platform), m);

@@ -71,7 +71,7 @@ static int st_open(int memory_fd, struct platform **ret_platform)
 	p->args_fd = memfd_create("stub-args", MFD_CLOEXEC);
 	p->area_fd = memfd_create("stub-areas", MFD_CLOEXEC);
 	p->poll_first = !host_at_least(6, 11);
-	st_cpu_open();
+	cpu_open();
 	/* The host reaps stubs: nobody waits for them. */
 	signal(SIGCHLD, SIG_IGN);
 	err = p->code_fd < 0 || p->args_fd < 0 || p->area_fd < 0 ? -errno : st_sites_open(p);

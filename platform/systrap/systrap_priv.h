@@ -10,9 +10,10 @@
 #include "platform/base/list.h"
 #include "platform/base/mutex.h"
 #include "platform/platform.h"
+#include "platform/stub/cpu.h"
 #include "platform/stub/op.h"
-#include "platform/systrap/cpu.h"
 #include "platform/systrap/sites.h"
+#include "platform/systrap/spin.h"
 #include "platform/systrap/stub_layout.h"
 
 #define ST_VSYSCALL_PAGE 0xffffffffff600000ull
@@ -202,6 +203,7 @@ struct st_context {
 	struct stub_thread *thread;   /* private to the task thread, as all below */
 	enum st_state state;
 	struct cpu_pair pair;
+	struct spin spin;
 	struct fast_policy fast;
 	bool facts_given;
 	struct platform_facts facts;

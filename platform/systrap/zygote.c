@@ -122,7 +122,7 @@ int st_zygote_start(struct st_platform *p)
 void st_zygote_clone(struct st_platform *p, const struct mapper *m, int cpu)
 {
 	if (cpu != p->zygote_cpu)
-		st_cpu_pin_task(cpu, p->zygote);
+		cpu_pin_task(cpu, p->zygote);
 	p->zygote_cpu = cpu;
 	p->req->args_offset = m->offset;
 	p->req->event_fd = (uint32_t)m->event_fd;

@@ -5,14 +5,51 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
 #include "platform/base/log.h"
 #include "platform/host/clock.h"
 #include "platform/ptrace/ptrace_priv.h"
 
 enum { KICK_NS = 2000000 };
+
+/* Argument pages for one address space: free ones, or new ones at the end of the file. NULL: no memory. */
+static struct args_slot *args_slot_new(struct pt_platform *p)
+{
+	struct args_slot *slot;
+
+	GUARD(mutex, &p->mu);
+	slot = list_first(&p->slots, struct args_slot, link);
+	if (slot) {
+		list_del(&slot->link);
+		return slot;
+	}
+	slot = calloc(1, sizeof(*slot));
+	if (!slot)
+		return NULL;
+	slot->op = zygote_args_new(&p->zygote, &slot->offset);
+	if (!slot->op) {
+		free(slot);
+		return NULL;
+	}
+	list_init(&slot->link);
+	return slot;
+}
+
+/* Gives a slot back; no stub that maps it may be told to run a batch again. */
+static void args_slot_free(struct pt_platform *p, struct args_slot *slot)
+{
+	if (!slot)
+		return;
+	GUARD(mutex, &p->mu);
+	list_add(&p->slots, &slot->link);
+}
+
+/* A new stub process in as on cpu. The pid, or -errno. */
+static pid_t stub_new(struct pt_platform *p, const struct pt_aspace *as, int cpu)
+{
+	GUARD(mutex, &p->zygote_mu);
+	return zygote_clone(&p->zygote, as->slot->offset, cpu);
+}
 
 /* A new empty address space with one reference. Any thread. 0 or -ENOMEM. */
 int pt_aspace_new(struct platform *platform, struct aspace **ret_as)
@@ -292,7 +329,7 @@ int pt_aspace_attach(struct pt_aspace *as, struct pt_context *ctx)
 		pid = as->spare[--as->spare_count];
 		cpu_pin_task(ctx->pair.cpu, pid);
 	} else if (!as->born) {
-		pid = zygote_clone(ctx->platform, as->slot->offset, ctx->pair.cpu);
+		pid = stub_new(ctx->platform, as, ctx->pair.cpu);
 		if (pid < 0)
 			return pid;
 		as->born = true;

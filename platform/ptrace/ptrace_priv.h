@@ -12,17 +12,7 @@
 #include "platform/ptrace/stub_layout.h"
 #include "platform/stub/cpu.h"
 #include "platform/stub/op.h"
-
-/* The zygote's mailbox, first page of the argument file. */
-struct stub_req {
-	_Atomic uint32_t seq, done;
-	int32_t pid; /* the newborn, or -errno */
-	uint32_t pad;
-	uint64_t args_offset;
-};
-_Static_assert(offsetof(struct stub_req, done) == REQ_DONE, "stub.S");
-_Static_assert(offsetof(struct stub_req, pid) == REQ_PID, "stub.S");
-_Static_assert(offsetof(struct stub_req, args_offset) == REQ_ARGS_OFFSET, "stub.S");
+#include "platform/stub/zygote.h"
 
 enum { BATCH_MAX = STUB_ARGS_SIZE / OP_SIZE };
 
@@ -35,13 +25,10 @@ struct args_slot {
 
 struct pt_platform {
 	struct platform pub;
-	int code_fd, args_fd;     /* const */
-	pid_t zygote;             /* const */
-	struct stub_req *req;     /* protected by zygote_mu */
+	struct zygote zygote;     /* its arguments protected by mu, else by zygote_mu */
 	struct mutex zygote_mu;   /* one birth at a time */
-	struct mutex mu;          /* protects the fields below */
+	struct mutex mu;          /* protects the field below */
 	struct list_node slots;   /* free args_slot */
-	uint64_t args_size;       /* bytes of the argument file */
 };
 
 struct pt_aspace {
@@ -101,12 +88,6 @@ static inline uint64_t stub_address(const char *symbol)
 {
 	return STUB_CODE + (uint64_t)(symbol - stub_page_start);
 }
-
-/* zygote.c */
-int zygote_start(struct pt_platform *p);
-pid_t zygote_clone(struct pt_platform *p, uint64_t args_offset, int cpu);
-struct args_slot *args_slot_new(struct pt_platform *p);
-void args_slot_free(struct pt_platform *p, struct args_slot *slot);
 
 /* stub.c */
 int stub_attach(struct pt_context *ctx, pid_t pid);

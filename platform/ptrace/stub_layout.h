@@ -7,10 +7,4 @@
 #define STUB_GUEST_MIN 0x10000
 #define STUB_GUEST_MAX 0x7fffffff0000
 
-/* struct stub_req */
-#define REQ_SEQ 0
-#define REQ_DONE 4
-#define REQ_PID 8
-#define REQ_ARGS_OFFSET 16
-
 #endif

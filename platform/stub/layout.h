@@ -8,6 +8,14 @@
 #define STUB_ARGS_SIZE 0x4000
 #define STUB_REQ 0x7fffffff9000 /* zygote only: mailbox; unmapped before a guest runs */
 
+/* struct zygote_mailbox */
+#define REQ_SEQ 0
+#define REQ_DONE 4
+#define REQ_PID 8
+#define REQ_EVENT_FD 12
+#define REQ_ARGS_OFFSET 16
+#define REQ_FAILED 24
+
 /* struct stub_op */
 #define OP_SIZE 64
 

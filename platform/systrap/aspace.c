@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "platform/base/log.h"
 #include "platform/systrap/systrap_priv.h"

@@ -25,14 +25,6 @@
 #define STUB_GUEST_MIN 0x70000
 #define STUB_GUEST_MAX 0x7fff70000000
 
-/* struct stub_req */
-#define REQ_SEQ 0
-#define REQ_DONE 4
-#define REQ_PID 8
-#define REQ_EVENT_FD 12
-#define REQ_ARGS_OFFSET 16
-#define REQ_FAILED 24
-
 /* struct stub_args */
 #define ARGS_SEQ 0
 #define ARGS_CMD 4

@@ -1,7 +1,7 @@
 # Which sources make which program. A new .c file in a listed folder is picked up by itself.
 BASE_SRC := $(wildcard platform/base/*.c)
 HOST_SRC := $(wildcard platform/host/*.c)
-PLATFORM_SRC := $(wildcard platform/kvm/*.c platform/kvm/*.S platform/ptrace/*.c platform/ptrace/*.S \
+PLATFORM_SRC := $(wildcard platform/stub/*.c platform/kvm/*.c platform/kvm/*.S platform/ptrace/*.c platform/ptrace/*.S \
 	platform/systrap/*.c platform/systrap/*.S platform/null/*.c platform/choose/*.c)
 URPC_SRC := $(wildcard urpc/*.c)
 PROTOS := $(wildcard urpc/proto/*.proto)

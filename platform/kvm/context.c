@@ -133,7 +133,7 @@ int64_t kv_fpu_get(struct pcontext *pub, void *buf, size_t size)
 		if (ctx->fpu)
 			memcpy(buf, ctx->fpu, n);
 		else
-			kv_fpu_initial(buf, n);
+			host_fpu_initial(buf, n);
 		return (int64_t)n;
 	}
 	if (n > size)
@@ -183,7 +183,7 @@ void kv_context_move(struct kv_context *ctx, struct kv_aspace *as)
 	GUARD(mutex, &p->vcpu_mu);
 	if (!ctx->fpu_given) {
 		if (p->ring0) {
-			kv_fpu_initial(ctx->fpu, sizeof(struct kvm_xsave));
+			host_fpu_initial(ctx->fpu, sizeof(struct kvm_xsave));
 		} else {
 			free(ctx->fpu);
 			ctx->fpu = NULL;

@@ -9,6 +9,7 @@
 
 #include "platform/base/list.h"
 #include "platform/base/mutex.h"
+#include "platform/host/fpu.h"
 #include "platform/kvm/layout.h"
 #include "platform/platform.h"
 
@@ -255,7 +256,6 @@ extern const char kv_r0_handlers[], kv_r0_handlers_end[], kv_r0_c_fault[];
 extern const char kv_r0_stub[], kv_r0_stub_end[], kv_r0_stub32[], kv_r0_host_call[];
 
 /* fpu.c */
-void kv_fpu_initial(void *buf, size_t size);
 void kv_fpu_complete(const struct kv_platform *p, void *state);
 int kv_fpu_x87_code(const void *state);
 int kv_fpu_sse_code(const void *state);

@@ -291,7 +291,7 @@ int kv_ring0_context_new(struct kv_context *ctx)
 		kv_ring0_context_free(ctx);
 		return -ENOMEM;
 	}
-	kv_fpu_initial(ctx->fpu, sizeof(struct kvm_xsave));
+	host_fpu_initial(ctx->fpu, sizeof(struct kvm_xsave));
 	ctx->fpu_fresh = true;
 	return 0;
 }

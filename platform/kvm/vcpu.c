@@ -302,7 +302,7 @@ static int vcpu_load_fpu(struct kv_context *ctx)
 	if (!ctx->fpu_fresh)
 		return 0;
 	if (!ctx->fpu)
-		kv_fpu_initial(state, sizeof(initial));
+		host_fpu_initial(state, sizeof(initial));
 	kv_fpu_complete(ctx->platform, state);
 	ctx->fpu_fresh = false;
 	return ioctl(v->fd, KVM_SET_XSAVE, state) < 0 ? -errno : 0;

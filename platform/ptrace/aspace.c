@@ -5,16 +5,51 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "platform/base/log.h"
 #include "platform/host/clock.h"
 #include "platform/ptrace/ptrace_priv.h"
 
 enum { KICK_NS = 2000000 };
+
+/* Argument pages for one address space: free ones, or new ones at the end of the file. NULL: no memory. */
+static struct args_slot *args_slot_new(struct pt_platform *p)
+{
+	struct args_slot *slot;
+
+	GUARD(mutex, &p->mu);
+	slot = list_first(&p->slots, struct args_slot, link);
+	if (slot) {
+		list_del(&slot->link);
+		return slot;
+	}
+	slot = calloc(1, sizeof(*slot));
+	if (!slot)
+		return NULL;
+	slot->op = zygote_args_new(&p->zygote, &slot->offset);
+	if (!slot->op) {
+		free(slot);
+		return NULL;
+	}
+	list_init(&slot->link);
+	return slot;
+}
+
+/* Gives a slot back; no stub that maps it may be told to run a batch again. */
+static void args_slot_free(struct pt_platform *p, struct args_slot *slot)
+{
+	if (!slot)
+		return;
+	GUARD(mutex, &p->mu);
+	list_add(&p->slots, &slot->link);
+}
+
+/* A new stub process in as on cpu. The pid, or -errno. */
+static pid_t stub_new(struct pt_platform *p, const struct pt_aspace *as, int cpu)
+{
+	GUARD(mutex, &p->zygote_mu);
+	return zygote_clone(&p->zygote, as->slot->offset, cpu);
+}
 
 /* A new empty address space with one reference. Any thread. 0 or -ENOMEM. */
 int pt_aspace_new(struct platform *platform, struct aspace **ret_as)
@@ -24,11 +59,9 @@ int pt_aspace_new(struct platform *platform, struct aspace **ret_as)
 
 	if (!as)
 		return -ENOMEM;
-	as->op_room = 16;
-	as->op = calloc(as->op_room, sizeof(*as->op));
-	as->slot = as->op ? args_slot_new(p) : NULL;
+	as->slot = op_queue_init(&as->queue) == 0 ? args_slot_new(p) : NULL;
 	if (!as->slot) {
-		free(as->op);
+		op_queue_fini(&as->queue);
 		free(as);
 		return -ENOMEM;
 	}
@@ -56,7 +89,7 @@ static void put_locked(struct pt_aspace *as)
 	cond_fini(&as->drained);
 	mutex_fini(&as->mu);
 	free(as->spare);
-	free(as->op);
+	op_queue_fini(&as->queue);
 	free(as);
 }
 
@@ -72,84 +105,29 @@ void pt_aspace_free(struct aspace *pub)
 	put_locked(as);
 }
 
-/* True when b continues a: the same kind, side by side, and for a mapping also in the file. */
-static bool op_continues(const struct aspace_op *a, const struct aspace_op *b)
-{
-	if (a->kind != b->kind || a->addr + a->size != b->addr)
-		return false;
-	if (a->kind == ASPACE_UNMAP)
-		return true;
-	return a->prot == b->prot &&
-	       (a->kind == ASPACE_PROTECT || (a->host_fd == b->host_fd && a->populate == b->populate &&
-					      a->offset + a->size == b->offset));
-}
-
 /*
  * Appends changes. Without memory for them everything is dropped instead, which is always allowed: the
  * guest faults its pages in again.
  */
 static void queue_locked(struct pt_aspace *as, const struct aspace_op *op, size_t count)
 {
-	if (as->op_room - as->op_count < count) {
-		size_t room = MAX(as->op_room * 2, as->op_count + count + 16);
-		struct aspace_op *grown = reallocarray(as->op, room, sizeof(*grown));
+	static const struct aspace_op drop_all = { .kind = ASPACE_UNMAP,
+						   .addr = STUB_GUEST_MIN,
+						   .size = STUB_REQ + 4096 - STUB_GUEST_MIN };
 
-		if (!grown) {
-			as->op_count = 1;
-			as->op[0] = (struct aspace_op){ .kind = ASPACE_UNMAP,
-							.addr = STUB_GUEST_MIN,
-							.size = STUB_REQ + 4096 - STUB_GUEST_MIN };
-			atomic_store(&as->pending, 1);
-			return;
-		}
-		as->op = grown;
-		as->op_room = room;
-	}
-	for (size_t i = 0; i < count; i++) {
-		if (as->op_count && op_continues(&as->op[as->op_count - 1], &op[i]))
-			as->op[as->op_count - 1].size += op[i].size;
-		else
-			as->op[as->op_count++] = op[i];
-	}
+	if (op_queue_reserve(&as->queue, count))
+		op_queue_add(&as->queue, op, count);
+	else
+		op_queue_replace(&as->queue, &drop_all);
 	atomic_store(&as->pending, 1);
 }
 
 static void clear_locked(struct pt_aspace *as)
 {
-	as->op_count = 0;
-	if (as->op_room > 4096) {
-		struct aspace_op *less = reallocarray(as->op, 16, sizeof(*less));
-
-		as->op = less ? less : as->op;
-		as->op_room = less ? 16 : as->op_room;
-	}
+	op_queue_remove(&as->queue, as->queue.count);
 	atomic_store(&as->pending, 0);
 	if (atomic_load(&as->waiters))
 		cond_broadcast(&as->drained);
-}
-
-static uint64_t host_prot(uint8_t prot)
-{
-	return (uint64_t)(((prot & PLATFORM_READ) ? PROT_READ : 0) | ((prot & PLATFORM_WRITE) ? PROT_WRITE : 0) |
-			  ((prot & PLATFORM_EXEC) ? PROT_EXEC : 0));
-}
-
-static struct stub_op encode_unmap(uint64_t addr, uint64_t size)
-{
-	return (struct stub_op){ .nr = SYS_munmap, .arg = { addr, size } };
-}
-
-static struct stub_op encode(const struct aspace_op *op)
-{
-	if (op->kind == ASPACE_UNMAP)
-		return encode_unmap(op->addr, op->size);
-	if (op->kind == ASPACE_PROTECT)
-		return (struct stub_op){ .nr = SYS_mprotect,
-					 .arg = { op->addr, op->size, host_prot(op->prot) } };
-	return (struct stub_op){ .nr = SYS_mmap,
-				 .arg = { op->addr, op->size, host_prot(op->prot),
-					  MAP_SHARED | MAP_FIXED | (op->populate ? MAP_POPULATE : 0u),
-					  (uint64_t)op->host_fd, op->offset } };
 }
 
 /*
@@ -190,13 +168,13 @@ static int recover(struct pt_aspace *as, struct pt_context *ctx, const struct as
 
 	log_debug("aspace: host refused change %d of 0x%llx+0x%llx: %d", (int)op->kind,
 		  (unsigned long long)op->addr, (unsigned long long)op->size, err);
-	if (op->kind == ASPACE_PROTECT && run_one(ctx, place, encode_unmap(op->addr, op->size)) == 0)
+	if (op->kind == ASPACE_PROTECT && run_one(ctx, place, stub_op_unmap(op->addr, op->size)) == 0)
 		return 0;
-	if (err != -ENOMEM && run_one(ctx, place, encode_unmap(op->addr, op->size)) == 0)
+	if (err != -ENOMEM && run_one(ctx, place, stub_op_unmap(op->addr, op->size)) == 0)
 		return 0;
-	if (run_one(ctx, place, encode_unmap(STUB_GUEST_MIN, STUB_GUEST_MAX - STUB_GUEST_MIN)) < 0)
+	if (run_one(ctx, place, stub_op_unmap(STUB_GUEST_MIN, STUB_GUEST_MAX - STUB_GUEST_MIN)) < 0)
 		return -ESRCH;
-	return op->kind == ASPACE_MAP && run_one(ctx, place, encode(op)) == -ESRCH ? -ESRCH : 0;
+	return op->kind == ASPACE_MAP && run_one(ctx, place, stub_op_encode(op)) == -ESRCH ? -ESRCH : 0;
 }
 
 /* Applies the queue through ctx's stopped stub, whose registers are lost. 0 or -ESRCH. */
@@ -205,22 +183,22 @@ static int drain_locked(struct pt_aspace *as, struct pt_context *ctx)
 	struct stub_op *place = as->slot->op;
 	size_t next = 0;
 
-	while (next < as->op_count || as->wipe) {
-		size_t wipe = as->wipe ? 1 : 0, n = MIN(as->op_count - next, (size_t)BATCH_MAX - wipe);
+	while (next < as->queue.count || as->wipe) {
+		size_t wipe = as->wipe ? 1 : 0, n = MIN(as->queue.count - next, (size_t)BATCH_MAX - wipe);
 		int err = 0;
 		int64_t done;
 
 		if (wipe)
-			place[0] = encode_unmap(STUB_GUEST_MIN, STUB_GUEST_MAX - STUB_GUEST_MIN);
+			place[0] = stub_op_unmap(STUB_GUEST_MIN, STUB_GUEST_MAX - STUB_GUEST_MIN);
 		for (size_t i = 0; i < n; i++)
-			place[wipe + i] = encode(&as->op[next + i]);
+			place[wipe + i] = stub_op_encode(&as->queue.op[next + i]);
 		done = run_batch(ctx, 0, n + wipe, &err) - (int64_t)wipe;
 		if (done < 0)
 			return -ESRCH;
 		as->wipe = false;
 		next += (size_t)done;
 		if (done < (int64_t)n) {
-			if (recover(as, ctx, &as->op[next], err) < 0)
+			if (recover(as, ctx, &as->queue.op[next], err) < 0)
 				return -ESRCH;
 			next++;
 		}
@@ -258,7 +236,7 @@ int pt_aspace_enter(struct pt_aspace *as, struct pt_context *ctx)
 		return 0;
 	atomic_fetch_sub(&as->running, 1);
 	mutex_lock(&as->mu);
-	if (as->op_count || as->wipe)
+	if (as->queue.count || as->wipe)
 		err = drain_with(as, ctx);
 	if (err == 0)
 		atomic_fetch_add(&as->running, 1);
@@ -284,7 +262,7 @@ static void shoot_down_locked(struct pt_aspace *as)
 	struct pt_context *ctx;
 
 	atomic_fetch_add(&as->waiters, 1);
-	while (as->op_count && atomic_load(&as->running) > 0) {
+	while (as->queue.count && atomic_load(&as->running) > 0) {
 		list_for_each(ctx, &as->contexts, link)
 			pt_context_kick(ctx);
 		cond_wait_until(&as->drained, &as->mu, host_monotonic_ns() + KICK_NS);
@@ -349,9 +327,9 @@ int pt_aspace_attach(struct pt_aspace *as, struct pt_context *ctx)
 	spare = as->born;
 	if (as->spare_count) {
 		pid = as->spare[--as->spare_count];
-		cpu_pin_stub(ctx, pid);
+		cpu_pin_task(ctx->pair.cpu, pid);
 	} else if (!as->born) {
-		pid = zygote_clone(ctx->platform, as->slot->offset, ctx->cpu);
+		pid = stub_new(ctx->platform, as, ctx->pair.cpu);
 		if (pid < 0)
 			return pid;
 		as->born = true;

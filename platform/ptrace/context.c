@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "platform/base/log.h"
+#include "platform/host/fpu.h"
 #include "platform/ptrace/ptrace_priv.h"
 
 #define PTRACE_SYSEMU_NR 31
@@ -43,7 +44,7 @@ int pt_context_new(struct platform *platform, struct pcontext **ret_ctx)
 	ctx->pub.ops = ctx->platform->pub.ops;
 	ctx->pub.regs_valid = ctx->pub.regs_dirty = true;
 	list_init(&ctx->link);
-	cpu_start(ctx);
+	cpu_pair_start(&ctx->pair);
 	*ret_ctx = &ctx->pub;
 	return 0;
 }
@@ -124,7 +125,7 @@ int64_t pt_fpu_get(struct pcontext *pub, void *buf, size_t size)
 		return (int64_t)ctx->fpu_size;
 	}
 	if (!pid) {
-		size_t n = stub_fpu_initial(buf, size);
+		size_t n = host_fpu_initial(buf, size);
 
 		return n ? (int64_t)n : -ENOSPC;
 	}
@@ -183,7 +184,7 @@ static int move_to(struct pt_context *ctx, struct pt_aspace *as)
 	}
 	if (!spare)
 		return 0;
-	n = stub_fpu_initial(initial, sizeof(initial));
+	n = host_fpu_initial(initial, sizeof(initial));
 	return stub_fpu_write(ctx, initial, n);
 }
 
@@ -351,10 +352,10 @@ enum switch_why pt_context_switch(struct pcontext *pub, struct aspace *as_pub)
 		if (pt_aspace_enter(as, ctx) == 0) {
 			bool look = cpu_look_due(ctx);
 
-			cpu_enter(ctx);
+			cpu_pair_enter(&ctx->pair, atomic_load_explicit(&ctx->pid, memory_order_relaxed), true);
 			if (resume(ctx) == 0 && stub_wait_usage(ctx, &st, look ? &usage : NULL) < 0)
 				st = -1;
-			cpu_leave(ctx);
+			cpu_pair_leave(&ctx->pair);
 			if (unlikely(look) && st != -1)
 				cpu_look(ctx, &usage);
 			pt_aspace_leave(as);

@@ -1,13 +1,8 @@
 /* The ptrace backend's table and its start. */
 #include <errno.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "platform/base/log.h"
 #include "platform/ptrace/ptrace_priv.h"
@@ -19,20 +14,11 @@ static void pt_close(struct platform *platform)
 
 	if (!p)
 		return;
-	if (p->zygote > 0) {
-		kill(p->zygote, SIGKILL);
-		waitpid(p->zygote, NULL, __WALL);
-	}
+	zygote_fini(&p->zygote);
 	list_for_each_safe(slot, tmp, &p->slots, link) {
 		munmap(slot->op, STUB_ARGS_SIZE);
 		free(slot);
 	}
-	if (p->req)
-		munmap(p->req, 4096);
-	if (p->code_fd >= 0)
-		close(p->code_fd);
-	if (p->args_fd >= 0)
-		close(p->args_fd);
 	mutex_fini(&p->mu);
 	mutex_fini(&p->zygote_mu);
 	free(p);
@@ -40,6 +26,7 @@ static void pt_close(struct platform *platform)
 
 static int pt_open(int memory_fd, struct platform **ret_platform)
 {
+	const struct zygote_code code = { .page = { stub_page_start }, .entry = stub_zygote };
 	struct pt_platform *p = calloc(1, sizeof(*p));
 	int err;
 
@@ -50,12 +37,11 @@ static int pt_open(int memory_fd, struct platform **ret_platform)
 	mutex_init(&p->mu, 0);
 	mutex_init(&p->zygote_mu, 0);
 	list_init(&p->slots);
-	p->code_fd = memfd_create("stub-code", MFD_CLOEXEC);
-	p->args_fd = memfd_create("stub-args", MFD_CLOEXEC);
+	zygote_init(&p->zygote);
 	cpu_open();
 	/* No SIGCHLD at each stop, and the host reaps stubs that nobody waits for. */
 	signal(SIGCHLD, SIG_IGN);
-	err = p->code_fd < 0 || p->args_fd < 0 ? -errno : zygote_start(p);
+	err = zygote_start(&p->zygote, &code);
 	if (err < 0) {
 		pt_close(&p->pub);
 		return err;

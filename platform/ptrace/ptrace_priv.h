@@ -2,7 +2,6 @@
 #ifndef PLATFORM_PTRACE_PTRACE_PRIV_H
 #define PLATFORM_PTRACE_PTRACE_PRIV_H
 
-#include <sched.h>
 #include <stdatomic.h>
 #include <sys/resource.h>
 #include <sys/types.h>
@@ -11,25 +10,11 @@
 #include "platform/base/mutex.h"
 #include "platform/platform.h"
 #include "platform/ptrace/stub_layout.h"
+#include "platform/stub/cpu.h"
+#include "platform/stub/op.h"
+#include "platform/stub/zygote.h"
 
-/* The zygote's mailbox, first page of the argument file. */
-struct stub_req {
-	_Atomic uint32_t seq, done;
-	int32_t pid; /* the newborn, or -errno */
-	uint32_t pad;
-	uint64_t args_offset;
-};
-_Static_assert(offsetof(struct stub_req, done) == REQ_DONE, "stub.S");
-_Static_assert(offsetof(struct stub_req, pid) == REQ_PID, "stub.S");
-_Static_assert(offsetof(struct stub_req, args_offset) == REQ_ARGS_OFFSET, "stub.S");
-
-/* One system call of a batch. */
-struct stub_op {
-	uint64_t nr, arg[6], pad;
-};
-_Static_assert(sizeof(struct stub_op) == OP_SIZE, "stub.S");
-
-enum { BATCH_MAX = STUB_ARGS_SIZE / OP_SIZE, CPU_MAX = 1024 };
+enum { BATCH_MAX = STUB_ARGS_SIZE / OP_SIZE };
 
 /* Argument pages of one address space; read only in its stubs. */
 struct args_slot {
@@ -40,13 +25,10 @@ struct args_slot {
 
 struct pt_platform {
 	struct platform pub;
-	int code_fd, args_fd;     /* const */
-	pid_t zygote;             /* const */
-	struct stub_req *req;     /* protected by zygote_mu */
+	struct zygote zygote;     /* its arguments protected by mu, else by zygote_mu */
 	struct mutex zygote_mu;   /* one birth at a time */
-	struct mutex mu;          /* protects the fields below */
+	struct mutex mu;          /* protects the field below */
 	struct list_node slots;   /* free args_slot */
-	uint64_t args_size;       /* bytes of the argument file */
 };
 
 struct pt_aspace {
@@ -57,13 +39,12 @@ struct pt_aspace {
 	struct list_node contexts;   /* pt_context.link of stubs that live here */
 	pid_t *spare;                /* parked threads nobody traces yet */
 	size_t spare_count, spare_room;
-	struct aspace_op *op;        /* changes not yet applied */
-	size_t op_count, op_room;
+	struct op_queue queue;       /* changes not yet applied */
 	uint32_t refs;               /* the owner's, and one for each context */
 	bool born;                   /* a first stub was made */
 	bool wipe;                   /* the stub still has another space's mappings: unmap all first */
 	_Atomic uint32_t running;    /* contexts in guest code */
-	_Atomic uint32_t pending;    /* op_count != 0 or wipe */
+	_Atomic uint32_t pending;    /* the queue is not empty, or wipe */
 	_Atomic uint32_t waiters;    /* threads waiting on drained */
 };
 
@@ -74,9 +55,7 @@ struct pt_context {
 	struct pt_aspace *as;         /* where the stub lives; private to the task thread */
 	struct list_node link;        /* protected by as->mu */
 	_Atomic uint32_t in_guest;    /* an interrupt needs a signal */
-	int cpu;                      /* private to the task thread, as all below */
-	unsigned int crowded;         /* switches in a row that found another pair on this CPU */
-	bool loose;                   /* the task thread is not pinned: the host is choosing a CPU */
+	struct cpu_pair pair;         /* private to the task thread, as all below */
 	int64_t look_at;              /* coarse time of the next look at preemptions, ns */
 	int64_t preempted;            /* of the stub, at the last look */
 	bool step;
@@ -110,12 +89,6 @@ static inline uint64_t stub_address(const char *symbol)
 	return STUB_CODE + (uint64_t)(symbol - stub_page_start);
 }
 
-/* zygote.c */
-int zygote_start(struct pt_platform *p);
-pid_t zygote_clone(struct pt_platform *p, uint64_t args_offset, int cpu);
-struct args_slot *args_slot_new(struct pt_platform *p);
-void args_slot_free(struct pt_platform *p, struct args_slot *slot);
-
 /* stub.c */
 int stub_attach(struct pt_context *ctx, pid_t pid);
 int stub_wait(struct pt_context *ctx, int *ret_status);
@@ -126,7 +99,6 @@ int stub_regs_write(struct pt_context *ctx, const struct guest_regs *regs);
 void stub_kill(struct pt_context *ctx);
 long stub_ptrace(long request, pid_t pid, uint64_t addr, uint64_t data);
 int stub_fpu_write(struct pt_context *ctx, const void *buf, size_t size);
-size_t stub_fpu_initial(void *buf, size_t size);
 
 /* aspace.c */
 int pt_aspace_new(struct platform *platform, struct aspace **ret_as);
@@ -153,11 +125,6 @@ int pt_fpu_set(struct pcontext *pub, const void *buf, size_t size);
 void pt_set_step(struct pcontext *pub, bool on);
 
 /* cpu.c */
-void cpu_open(void);
-void cpu_start(struct pt_context *ctx);
-void cpu_pin_stub(struct pt_context *ctx, pid_t pid);
-void cpu_enter(struct pt_context *ctx);
-void cpu_leave(struct pt_context *ctx);
 bool cpu_look_due(struct pt_context *ctx);
 void cpu_look(struct pt_context *ctx, const struct rusage *stub);
 

@@ -1,5 +1,4 @@
 /* Handling of one traced stub by its task thread: attach, run our code in it, registers, death. */
-#include <cpuid.h>
 #include <elf.h>
 #include <errno.h>
 #include <linux/ptrace.h>
@@ -11,13 +10,14 @@
 #include <unistd.h>
 
 #include "platform/base/log.h"
+#include "platform/host/fpu.h"
 #include "platform/ptrace/ptrace_priv.h"
 
 #ifndef PTRACE_EVENT_STOP
 #define PTRACE_EVENT_STOP 128
 #endif
 
-enum { XSAVE_MXCSR = 24, XSAVE_HEADER = 512, XSAVE_MIN = 576, XSAVE_MAX = 16384, XFEATURES_X87_SSE = 3 };
+enum { XSAVE_MAX = 16384 };
 
 /* ptrace(2) without libc's special cases. The result, or -errno. */
 long stub_ptrace(long request, pid_t pid, uint64_t addr, uint64_t data)
@@ -146,21 +146,6 @@ int stub_regs_write(struct pt_context *ctx, const struct guest_regs *regs)
 	return stub_ptrace(PTRACE_SETREGS, pid, 0, (uint64_t)(uintptr_t)&r) < 0 ? -ESRCH : 0;
 }
 
-/* Size of the host's XSAVE image in standard form, which PTRACE_SETREGSET insists on. Asked once: cpuid
- * costs a virtual machine exit. */
-static size_t xsave_size(void)
-{
-	static _Atomic uint32_t known;
-	uint32_t a = 0, b = 0, c = 0, d = 0;
-
-	if (!known) {
-		if (!__get_cpuid_count(0xd, 0, &a, &b, &c, &d) || b < XSAVE_MIN)
-			b = XSAVE_MIN;
-		known = MIN(b, (uint32_t)XSAVE_MAX);
-	}
-	return known;
-}
-
 /*
  * Writes FPU state in XSAVE layout into the stopped stub; what lies behind size counts as zero. 0 or
  * -errno (-EINVAL: refused by the host).
@@ -168,7 +153,7 @@ static size_t xsave_size(void)
 int stub_fpu_write(struct pt_context *ctx, const void *buf, size_t size)
 {
 	_Alignas(64) char image[XSAVE_MAX] __attribute__((uninitialized)); /* filled below */
-	size_t full = xsave_size();
+	size_t full = MIN(host_fpu_size(), sizeof(image)); /* PTRACE_SETREGSET insists on it */
 	struct iovec iov = { image, full };
 
 	if (size > full)
@@ -177,22 +162,6 @@ int stub_fpu_write(struct pt_context *ctx, const void *buf, size_t size)
 	memset(image + size, 0, full - size);
 	return (int)stub_ptrace(PTRACE_SETREGSET, atomic_load(&ctx->pid), NT_X86_XSTATE,
 				(uint64_t)(uintptr_t)&iov);
-}
-
-/* Fills buf with the initial FPU state; returns the bytes used, 0 when size is too small. */
-size_t stub_fpu_initial(void *buf, size_t size)
-{
-	const uint16_t fcw = 0x37f;
-	const uint32_t mxcsr = 0x1f80;
-	const uint64_t features = XFEATURES_X87_SSE;
-
-	if (size < XSAVE_MIN)
-		return 0;
-	memset(buf, 0, size);
-	memcpy(buf, &fcw, sizeof(fcw));
-	memcpy((char *)buf + XSAVE_MXCSR, &mxcsr, sizeof(mxcsr));
-	memcpy((char *)buf + XSAVE_HEADER, &features, sizeof(features));
-	return XSAVE_MIN;
 }
 
 /*

@@ -2,10 +2,6 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "platform/base/log.h"
 #include "platform/systrap/systrap_priv.h"
@@ -20,9 +16,7 @@ int st_aspace_new(struct platform *platform, struct aspace **ret_as)
 
 	if (!as)
 		return -ENOMEM;
-	as->op_room = 16;
-	as->op = calloc(as->op_room, sizeof(*as->op));
-	if (!as->op) {
+	if (op_queue_init(&as->queue) < 0) {
 		free(as);
 		return -ENOMEM;
 	}
@@ -49,7 +43,7 @@ static void put_locked(struct st_aspace *as, bool moves)
 	st_sites_free(as);
 	st_mapper_give(st_platform(as->pub.platform), as->mapper, !as->broken, !moves);
 	mutex_fini(&as->mu);
-	free(as->op);
+	op_queue_fini(&as->queue);
 	free(as);
 }
 
@@ -64,18 +58,6 @@ void st_aspace_free(struct aspace *pub)
 	mutex_lock(&as->mu);
 	as->title = NULL;
 	put_locked(as, false);
-}
-
-/* True when b continues a: the same kind, side by side, and for a mapping also in the file. */
-static bool op_continues(const struct aspace_op *a, const struct aspace_op *b)
-{
-	if (a->kind != b->kind || a->addr + a->size != b->addr)
-		return false;
-	if (a->kind == ASPACE_UNMAP)
-		return true;
-	return a->prot == b->prot &&
-	       (a->kind == ASPACE_PROTECT || (a->host_fd == b->host_fd && a->populate == b->populate &&
-					      a->offset + a->size == b->offset));
 }
 
 /* All that the guest knows of. */
@@ -93,82 +75,35 @@ static const struct aspace_op wipe = { .kind = ASPACE_UNMAP,
  */
 static bool queue_room_locked(struct st_aspace *as, size_t count)
 {
-	size_t room = MAX(as->op_room * 2, as->op_count + count + 16);
-	struct aspace_op *grown;
-
 	atomic_store(&as->pending, 1);
-	if (as->op_room - as->op_count >= count)
+	if (op_queue_reserve(&as->queue, count))
 		return true;
-	grown = reallocarray(as->op, room, sizeof(*grown));
-	if (!grown) {
-		as->op_count = 1;
-		as->op[0] = drop_all;
-		st_sites_forget(as);
-		return false;
-	}
-	as->op = grown;
-	as->op_room = room;
-	return true;
+	op_queue_replace(&as->queue, &drop_all);
+	st_sites_forget(as);
+	return false;
 }
 
 /* Appends changes; as->mu is held. */
 void st_aspace_queue(struct st_aspace *as, const struct aspace_op *op, size_t count)
 {
-	if (!queue_room_locked(as, count))
-		return;
-	for (size_t i = 0; i < count; i++) {
-		if (as->op_count && op_continues(&as->op[as->op_count - 1], &op[i]))
-			as->op[as->op_count - 1].size += op[i].size;
-		else
-			as->op[as->op_count++] = op[i];
-	}
+	if (queue_room_locked(as, count))
+		op_queue_add(&as->queue, op, count);
 }
 
 /* The first count changes are done. */
 static void done_locked(struct st_aspace *as, size_t count)
 {
-	as->op_count -= count;
-	memmove(as->op, as->op + count, as->op_count * sizeof(*as->op));
-	if (as->op_count)
+	op_queue_remove(&as->queue, count);
+	if (as->queue.count)
 		return;
 	st_sites_drained(as);
-	if (as->op_room > 4096) {
-		struct aspace_op *less = reallocarray(as->op, 16, sizeof(*less));
-
-		as->op = less ? less : as->op;
-		as->op_room = less ? 16 : as->op_room;
-	}
 	atomic_store(&as->pending, 0);
-}
-
-static uint64_t host_prot(uint8_t prot)
-{
-	return (uint64_t)(((prot & PLATFORM_READ) ? PROT_READ : 0) | ((prot & PLATFORM_WRITE) ? PROT_WRITE : 0) |
-			  ((prot & PLATFORM_EXEC) ? PROT_EXEC : 0));
-}
-
-static struct stub_op encode_unmap(uint64_t addr, uint64_t size)
-{
-	return (struct stub_op){ .nr = SYS_munmap, .arg = { addr, size } };
-}
-
-static struct stub_op encode(const struct aspace_op *op)
-{
-	if (op->kind == ASPACE_UNMAP)
-		return encode_unmap(op->addr, op->size);
-	if (op->kind == ASPACE_PROTECT)
-		return (struct stub_op){ .nr = SYS_mprotect,
-					 .arg = { op->addr, op->size, host_prot(op->prot) } };
-	return (struct stub_op){ .nr = SYS_mmap,
-				 .arg = { op->addr, op->size, host_prot(op->prot),
-					  MAP_SHARED | MAP_FIXED | (op->populate ? MAP_POPULATE : 0u),
-					  (uint64_t)op->host_fd, op->offset } };
 }
 
 /* What empties an address space that nobody has any more. */
 struct stub_op st_op_wipe(void)
 {
-	return encode(&wipe);
+	return stub_op_encode(&wipe);
 }
 
 /* Runs one operation; 1 when the host did it, 0 when not, -ESRCH. */
@@ -189,38 +124,38 @@ static int recover(struct st_aspace *as, int cpu, const struct aspace_op *op)
 	log_debug("aspace: host refused change %d of 0x%llx+0x%llx", (int)op->kind, (unsigned long long)op->addr,
 		  (unsigned long long)op->size);
 	if (op->kind != ASPACE_MAP) {
-		r = run_one(as, cpu, encode_unmap(op->addr, op->size));
+		r = run_one(as, cpu, stub_op_unmap(op->addr, op->size));
 		if (r != 0)
 			return r < 0 ? r : 0;
 	}
-	r = run_one(as, cpu, encode(&drop_all));
-	st_sites_lost(as, (size_t)(op - as->op));
+	r = run_one(as, cpu, stub_op_encode(&drop_all));
+	st_sites_lost(as, (size_t)(op - as->queue.op));
 	if (r == 1 && op->kind == ASPACE_MAP)
-		r = run_one(as, cpu, encode(op));
+		r = run_one(as, cpu, stub_op_encode(op));
 	return r < 0 ? r : 0;
 }
 
 /* Writes the first changes of the queue, at most max, into the mapper's pages. Returns their number. */
 static size_t encode_locked(struct st_aspace *as, size_t max)
 {
-	size_t n = MIN(as->op_count, max);
+	size_t n = MIN(as->queue.count, max);
 
 	for (size_t i = 0; i < n; i++)
-		as->mapper->args->op[i] = encode(&as->op[i]);
+		as->mapper->args->op[i] = stub_op_encode(&as->queue.op[i]);
 	return n;
 }
 
 /* Applies the queue. 0 or -ESRCH. */
 static int drain_locked(struct st_aspace *as, int cpu)
 {
-	while (as->op_count) {
+	while (as->queue.count) {
 		size_t n = encode_locked(as, BATCH_MAX);
 		int64_t done = st_mapper_do(as, cpu, CMD_BATCH, n);
 
 		if (done < 0)
 			return (int)done;
 		if ((size_t)done < n) {
-			if (recover(as, cpu, &as->op[done]) < 0)
+			if (recover(as, cpu, &as->queue.op[done]) < 0)
 				return -ESRCH;
 			done++;
 		}
@@ -242,7 +177,7 @@ int st_aspace_enter(struct st_aspace *as, struct st_context *ctx)
 		return 0;
 	atomic_fetch_sub(&as->running, 1);
 	mutex_lock(&as->mu);
-	if (as->op_count)
+	if (as->queue.count)
 		err = drain_locked(as, ctx->pair.cpu);
 	if (err == 0)
 		atomic_fetch_add(&as->running, 1);
@@ -290,7 +225,7 @@ void st_aspace_update(struct aspace *pub, struct pcontext *self, const struct as
 	GUARD(mutex, &as->mu);
 	st_sites_changed(as, op, count);
 	st_aspace_queue(as, op, count);
-	st_aspace_apply(as, self ? st_context(self)->pair.cpu : st_cpu_here());
+	st_aspace_apply(as, self ? st_context(self)->pair.cpu : cpu_here());
 }
 
 /* Gives as a mapper, which perhaps has threads already; the first change is to empty it then. 0 or -ENOMEM. */
@@ -303,8 +238,9 @@ static int mapper_attach_locked(struct st_aspace *as)
 		return 0;
 	as->mapper->used = false;
 	if (queue_room_locked(as, 1))
-		memmove(as->op + 1, as->op, as->op_count++ * sizeof(*as->op));
-	as->op[0] = wipe;
+		op_queue_add_first(&as->queue, &wipe);
+	else
+		op_queue_replace(&as->queue, &wipe);
 	return 0;
 }
 
@@ -373,7 +309,7 @@ int st_aspace_attach(struct st_aspace *as, struct st_context *ctx)
 		return err;
 	t = st_thread_take(as->mapper);
 	if (t->cpu != ctx->pair.cpu)
-		st_cpu_pin_stub(&ctx->pair, t->pid);
+		cpu_pin_task(ctx->pair.cpu, t->pid);
 	ctx->thread = t;
 	ctx->state = ST_HELD;
 	atomic_store(&ctx->pid, t->pid);

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "platform/base/log.h"
+#include "platform/host/fpu.h"
 #include "platform/systrap/systrap_priv.h"
 
 enum {
@@ -60,7 +61,8 @@ int st_context_new(struct platform *platform, struct pcontext **ret_ctx)
 	ctx->pub.ops = ctx->platform->pub.ops;
 	ctx->pub.regs_valid = ctx->pub.regs_dirty = true;
 	list_init(&ctx->link);
-	st_cpu_start(&ctx->pair);
+	cpu_pair_start(&ctx->pair);
+	st_spin_start(&ctx->spin);
 	*ret_ctx = &ctx->pub;
 	return 0;
 }
@@ -168,7 +170,7 @@ static int fpu_from_frame(struct st_context *ctx, const struct frame *f)
 {
 	struct area *area = ctx->thread->slot->area;
 	uint64_t at = f->fpstate - st_area_address(ctx->thread->slot);
-	size_t full = st_fpu_size(), n;
+	size_t full = host_fpu_size(), n;
 
 	if (at < AREA_STACK || at > STUB_AREA_SIZE - 576 || at % 64)
 		return -EINVAL;
@@ -335,7 +337,7 @@ int st_set_result(struct pcontext *pub, int64_t value)
 int64_t st_fpu_get(struct pcontext *pub, void *buf, size_t size)
 {
 	struct st_context *ctx = st_context(pub);
-	size_t n = ctx->fpu_given ? ctx->fpu_size : st_fpu_size();
+	size_t n = ctx->fpu_given ? ctx->fpu_size : host_fpu_size();
 
 	if (ctx->fpu_given || ctx->thread) {
 		if (n > size)
@@ -345,7 +347,7 @@ int64_t st_fpu_get(struct pcontext *pub, void *buf, size_t size)
 		memcpy(buf, ctx->fpu_given ? ctx->fpu : ctx->thread->slot->area->fpu, n);
 		return (int64_t)n;
 	}
-	n = st_fpu_initial(buf, size);
+	n = host_fpu_initial(buf, size);
 	return n ? (int64_t)n : -ENOSPC;
 }
 
@@ -354,14 +356,14 @@ static void fpu_load(struct st_context *ctx, const void *buf, size_t size)
 	uint8_t *to = ctx->thread->slot->area->fpu;
 
 	memcpy(to, buf, size);
-	memset(to + size, 0, st_fpu_size() - size);
+	memset(to + size, 0, host_fpu_size() - size);
 }
 
 /* platform_ops.fpu_set: -EINVAL when the image is not one the processor accepts. */
 int st_fpu_set(struct pcontext *pub, const void *buf, size_t size)
 {
 	struct st_context *ctx = st_context(pub);
-	int err = st_fpu_check(buf, size);
+	int err = size <= host_fpu_size() ? host_fpu_check(buf, size, host_fpu_features()) : -EINVAL;
 	void *copy;
 
 	if (err < 0)
@@ -405,7 +407,7 @@ static int move_to(struct st_context *ctx, struct st_aspace *as)
 	if (ctx->fpu_given)
 		fpu_load(ctx, ctx->fpu, ctx->fpu_size);
 	else
-		fpu_load(ctx, initial, st_fpu_initial(initial, sizeof(initial)));
+		fpu_load(ctx, initial, host_fpu_initial(initial, sizeof(initial)));
 	free(ctx->fpu);
 	ctx->fpu = NULL;
 	ctx->fpu_given = false;
@@ -553,7 +555,8 @@ static enum switch_why run(struct st_context *ctx, struct st_aspace *as)
 	ctx->sites_generation = st_sites_generation(as);
 	if (st_aspace_enter(as, ctx) < 0)
 		return SWITCH_DEAD;
-	st_cpu_enter(&ctx->pair, atomic_load_explicit(&ctx->pid, memory_order_relaxed));
+	/* a spinner sees itself that it is not alone */
+	cpu_pair_enter(&ctx->pair, atomic_load_explicit(&ctx->pid, memory_order_relaxed), ctx->spin.cpu < 0);
 	alive = resume(ctx) == 0;
 	if (likely(alive)) {
 		atomic_store(&ctx->in_guest, 1);
@@ -562,7 +565,9 @@ static enum switch_why run(struct st_context *ctx, struct st_aspace *as)
 		alive = next_event(ctx, &n, &f) == 0;
 		atomic_store_explicit(&ctx->in_guest, 0, memory_order_relaxed);
 	}
-	st_cpu_leave(&ctx->pair, atomic_load_explicit(&ctx->pid, memory_order_relaxed));
+	cpu_pair_leave(&ctx->pair);
+	if (unlikely(ctx->pair.loose))
+		cpu_pair_meet(&ctx->pair, atomic_load_explicit(&ctx->pid, memory_order_relaxed));
 	st_aspace_leave(as);
 	if (unlikely(!alive))
 		return SWITCH_DEAD;

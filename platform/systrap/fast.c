@@ -173,7 +173,7 @@ static void leave(struct st_context *ctx, bool good)
 	p->polling = false;
 	p->quick = 0;
 	atomic_store(&fast_of(ctx)->armed, 0); /* before a last look at the state word: see st_fast_poll */
-	st_cpu_spin_end(&ctx->pair, atomic_load_explicit(&ctx->pid, memory_order_relaxed));
+	st_spin_end(&ctx->spin, &ctx->pair, atomic_load_explicit(&ctx->pid, memory_order_relaxed));
 	if (good) {
 		p->rest_bits = 0;
 		return;
@@ -194,7 +194,7 @@ static void consider(struct st_context *ctx, uint64_t now)
 	struct fast_policy *p = &ctx->fast;
 
 	if (unlikely(st_fast_eager)) {
-		st_cpu_spin_choose(&ctx->pair);
+		st_spin_choose(&ctx->spin, &ctx->pair);
 		p->wanted = true;
 		return;
 	}
@@ -204,7 +204,7 @@ static void consider(struct st_context *ctx, uint64_t now)
 	}
 	p->quick++;
 	if (p->quick == QUICK_CALLS / 2)
-		st_cpu_spin_choose(&ctx->pair);
+		st_spin_choose(&ctx->spin, &ctx->pair);
 	if (p->quick < QUICK_CALLS)
 		return;
 	p->quick = 0;
@@ -238,7 +238,7 @@ void st_fast_answered(struct st_context *ctx)
 	if (likely(!p->wanted))
 		return;
 	p->wanted = false;
-	if (!st_cpu_spin_begin(&ctx->pair)) {
+	if (!st_spin_begin(&ctx->spin, &ctx->pair)) {
 		p->not_before = p->answered + REST_MIN_TICKS;
 		return;
 	}
@@ -290,7 +290,7 @@ bool st_fast_poll(struct st_context *ctx)
 		last = now;
 		if (likely(now < look))
 			continue;
-		if (!st_cpu_spin_alone(&ctx->pair))
+		if (!st_spin_alone(&ctx->spin, &ctx->pair))
 			break;
 		if (now - begin > IDLE_TICKS) {
 			good = ctx->fast.calls >= GOOD_CALLS;

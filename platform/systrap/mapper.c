@@ -9,7 +9,6 @@
 #include <linux/futex.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -30,24 +29,18 @@ enum {
 static struct mapper *slot_new(struct st_platform *p)
 {
 	struct mapper *m = calloc(1, sizeof(*m));
-	void *map;
 
 	if (!m)
 		return NULL;
 	m->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (m->event_fd < 0 || ftruncate(p->args_fd, (off_t)(p->args_size + STUB_ARGS_SIZE)) < 0)
+	m->args = m->event_fd < 0 ? NULL : zygote_args_new(&p->zygote, &m->offset);
+	if (!m->args)
 		goto fail;
-	map = mmap(NULL, STUB_ARGS_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, p->args_fd, (off_t)p->args_size);
-	if (map == MAP_FAILED)
-		goto fail;
-	m->args = map;
-	m->offset = p->args_size;
 	m->args->event_fd = (uint32_t)m->event_fd;
 	for (size_t i = 0; i < ARRAY_COUNT(m->args->value); i++)
 		m->args->value[i] = i + 1;
 	for (size_t i = 0; i < ARRAY_COUNT(m->args->power); i++)
 		m->args->power[i] = 1ull << i;
-	p->args_size += STUB_ARGS_SIZE;
 	list_init(&m->link);
 	list_init(&m->waiting);
 	list_init(&m->areas);
@@ -93,7 +86,7 @@ static uint64_t answer(struct st_platform *p, struct mapper *m)
 	int ready = 0;
 
 	for (int waited = 0; ready == 0 && waited < ANSWER_MS; waited += LOOK_MS) {
-		pid_t who = m->pid ? m->pid : p->req->pid > 0 ? p->req->pid : p->zygote;
+		pid_t who = m->pid ? m->pid : p->zygote.req->pid > 0 ? p->zygote.req->pid : p->zygote.pid;
 
 		ready = st_wait_fd(m->event_fd, LOOK_MS);
 		if (ready == 0 && kill(who, 0) < 0 && st_wait_fd(m->event_fd, 0) == 0)
@@ -247,10 +240,10 @@ static uint64_t start(struct st_platform *p, struct mapper *m, int cpu, uint32_t
 	m->args->cmd = cmd;
 	m->args->count = count;
 	atomic_store(&m->args->seq, 1);
-	st_zygote_clone(p, m, cpu);
+	zygote_ask(&p->zygote, m->offset, m->event_fd, cpu);
 	m->cpu = cpu;
 	value = answer(p, m);
-	m->pid = value == ANSWER_NO_MAPPER ? 0 : MAX(p->req->pid, 0);
+	m->pid = value == ANSWER_NO_MAPPER ? 0 : MAX(p->zygote.req->pid, 0);
 	return value;
 }
 
@@ -274,7 +267,7 @@ int64_t st_mapper_do(struct st_aspace *as, int cpu, uint32_t cmd, size_t count)
 		}
 	} else {
 		if (cpu != m->cpu)
-			st_cpu_pin_task(cpu, m->pid);
+			cpu_pin_task(cpu, m->pid);
 		m->cpu = cpu;
 		ask(m, cmd, count);
 		value = answer(st_platform(as->pub.platform), m);

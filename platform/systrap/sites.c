@@ -396,10 +396,10 @@ void st_sites_lost(struct st_aspace *as, size_t first)
 	while (s->page_count)
 		(void)page_forget(as, s, 0);
 	s->lost = true;
-	for (size_t i = first; i < as->op_count; i++)
-		if (as->op[i].kind == ASPACE_MAP && as->op[i].host_fd == pool_of(as)->fd &&
-		    as->op[i].addr >= STUB_GUEST_MIN)
-			as->op[i].kind = ASPACE_UNMAP;
+	for (size_t i = first; i < as->queue.count; i++)
+		if (as->queue.op[i].kind == ASPACE_MAP && as->queue.op[i].host_fd == pool_of(as)->fd &&
+		    as->queue.op[i].addr >= STUB_GUEST_MIN)
+			as->queue.op[i].kind = ASPACE_UNMAP;
 }
 
 /* At the end of the space: nobody runs in it. */

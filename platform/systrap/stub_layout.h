@@ -2,11 +2,8 @@
 #ifndef PLATFORM_SYSTRAP_STUB_LAYOUT_H
 #define PLATFORM_SYSTRAP_STUB_LAYOUT_H
 
-#define STUB_TASK_SIZE 0x7ffffffff000
-#define STUB_CODE 0x7fffffffe000 /* one page, read and execute: the code in stub.S and the filters */
-#define STUB_ARGS 0x7fffffffa000 /* read only: struct stub_args; written by the sentry */
-#define STUB_ARGS_SIZE 0x4000
-#define STUB_REQ 0x7fffffff9000 /* zygote only: mailbox; unmapped before a guest runs */
+#include "platform/stub/layout.h"
+
 #define STUB_FAST 0x7fffffff8000 /* one page, read and execute: the code in fast.S */
 /*
  * One private page, read and write, that the sentry writes by process_vm_writev: the command line that the host's process
@@ -28,14 +25,6 @@
 #define STUB_GUEST_MIN 0x70000
 #define STUB_GUEST_MAX 0x7fff70000000
 
-/* struct stub_req */
-#define REQ_SEQ 0
-#define REQ_DONE 4
-#define REQ_PID 8
-#define REQ_EVENT_FD 12
-#define REQ_ARGS_OFFSET 16
-#define REQ_FAILED 24
-
 /* struct stub_args */
 #define ARGS_SEQ 0
 #define ARGS_CMD 4
@@ -46,7 +35,6 @@
 #define ARGS_VALUE 64
 #define ARGS_POWER 2048
 #define ARGS_OP 4096
-#define OP_SIZE 64
 #define CMD_BATCH 0 /* operations; the answer is how many the host did */
 #define CMD_BIRTH 1 /* operations and, when all are done, a guest thread; the answer is their count and a BIRTH_* */
 #define CMD_WHO 2   /* the answer is the pid of the last newborn, in several writes */
@@ -108,10 +96,5 @@
 #define NR_REPORT 5000
 /* A thread that waits for the result of a posted call. */
 #define NR_ASLEEP 5001
-
-/* CLONE_FILES | CLONE_FS | CLONE_PARENT | CLONE_PARENT_SETTID | CLONE_UNTRACED | SIGCHLD */
-#define STUB_CLONE_PROCESS (0x400 | 0x200 | 0x8000 | 0x100000 | 0x800000 | 17)
-/* CLONE_VM | CLONE_FILES | CLONE_FS | CLONE_PARENT | CLONE_UNTRACED | SIGCHLD */
-#define STUB_CLONE_THREAD (0x100 | 0x400 | 0x200 | 0x8000 | 0x800000 | 17)
 
 #endif

@@ -3,15 +3,13 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <sys/utsname.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "platform/base/log.h"
+#include "platform/host/fpu.h"
 #include "platform/systrap/systrap_priv.h"
 
 enum { HWCAP2_FSGSBASE_BIT = 2, FRAME_ROOM = 2048 };
@@ -22,18 +20,9 @@ static void st_close(struct platform *platform)
 
 	if (!p)
 		return;
-	if (p->zygote > 0) {
-		kill(p->zygote, SIGKILL);
-		waitpid(p->zygote, NULL, __WALL);
-	}
+	zygote_fini(&p->zygote);
 	st_mappers_free(p);
 	st_windows_free(p);
-	if (p->req)
-		munmap(p->req, 4096);
-	if (p->code_fd >= 0)
-		close(p->code_fd);
-	if (p->args_fd >= 0)
-		close(p->args_fd);
 	if (p->area_fd >= 0)
 		close(p->area_fd);
 	st_sites_close(p);
@@ -66,14 +55,13 @@ static int st_open(int memory_fd, struct platform **ret_platform)
 	list_init(&p->slots);
 	list_init(&p->idle);
 	list_init(&p->areas);
-	p->code_fd = memfd_create("stub-code", MFD_CLOEXEC);
-	p->args_fd = memfd_create("stub-args", MFD_CLOEXEC);
+	zygote_init(&p->zygote);
 	p->area_fd = memfd_create("stub-areas", MFD_CLOEXEC);
 	p->poll_first = !host_at_least(6, 11);
-	st_cpu_open();
+	cpu_open();
 	/* The host reaps stubs: nobody waits for them. */
 	signal(SIGCHLD, SIG_IGN);
-	err = p->code_fd < 0 || p->args_fd < 0 || p->area_fd < 0 ? -errno : st_sites_open(p);
+	err = p->area_fd < 0 ? -errno : st_sites_open(p);
 	if (err == 0)
 		err = st_zygote_start(p);
 	if (err < 0) {
@@ -90,7 +78,7 @@ static int st_probe(char *why, size_t why_size)
 
 	if (!(getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE_BIT))
 		lacks = "the processor or kernel lacks wrfsbase";
-	else if (st_fpu_size() > XSAVE_ROOM || st_fpu_size() > AREA_STACK - FRAME_ROOM)
+	else if (host_fpu_size() > XSAVE_ROOM || host_fpu_size() > AREA_STACK - FRAME_ROOM)
 		lacks = "the processor's state is too large";
 	if (!lacks)
 		return 0;

@@ -10,32 +10,15 @@
 #include "platform/base/list.h"
 #include "platform/base/mutex.h"
 #include "platform/platform.h"
-#include "platform/systrap/cpu.h"
+#include "platform/stub/cpu.h"
+#include "platform/stub/op.h"
+#include "platform/stub/zygote.h"
 #include "platform/systrap/sites.h"
+#include "platform/systrap/spin.h"
 #include "platform/systrap/stub_layout.h"
 
 #define ST_VSYSCALL_PAGE 0xffffffffff600000ull
 enum { ST_KICK_SIGNAL = SIGURG, LISTENER_MAX = 65536, XSAVE_ROOM = AREA_FAST - AREA_FPU };
-
-/* The zygote's mailbox, first page of the argument file. */
-struct stub_req {
-	_Atomic uint32_t seq, done;
-	int32_t pid;          /* the newborn, or -errno */
-	uint32_t event_fd;    /* the newborn's */
-	uint64_t args_offset; /* the newborn's */
-	uint64_t failed;      /* const: what is written to event_fd when there is no newborn */
-};
-_Static_assert(offsetof(struct stub_req, done) == REQ_DONE, "stub.S");
-_Static_assert(offsetof(struct stub_req, pid) == REQ_PID, "stub.S");
-_Static_assert(offsetof(struct stub_req, event_fd) == REQ_EVENT_FD, "stub.S");
-_Static_assert(offsetof(struct stub_req, args_offset) == REQ_ARGS_OFFSET, "stub.S");
-_Static_assert(offsetof(struct stub_req, failed) == REQ_FAILED, "stub.S");
-
-/* One system call of a batch. */
-struct stub_op {
-	uint64_t nr, arg[6], pad;
-};
-_Static_assert(sizeof(struct stub_op) == OP_SIZE, "stub.S");
 
 enum { BATCH_MAX = (STUB_ARGS_SIZE - ARGS_OP) / OP_SIZE };
 
@@ -141,19 +124,16 @@ struct mapper {
 
 struct st_platform {
 	struct platform pub;
-	int code_fd, args_fd, area_fd; /* const */
+	int area_fd;                   /* const */
 	struct sites_pool *sites;      /* const */
 	bool poll_first;               /* const: RECV of a dead thread's listener never returns here */
-	pid_t zygote;                  /* const */
+	struct zygote zygote;          /* its arguments protected by mu, else by birth_mu */
 	struct mutex birth_mu;         /* one birth at a time, of mappers and threads: see st_birth */
-	struct stub_req *req;          /* protected by birth_mu */
-	int zygote_cpu;                /* protected by birth_mu */
 	struct mutex mu;               /* protects the fields below */
 	struct list_node slots;        /* mappers without a process */
 	struct list_node idle;         /* mappers whose address space is gone, the last one first */
 	unsigned int idle_count;
 	struct list_node areas;        /* free area_slot */
-	uint64_t args_size;            /* bytes of the argument file */
 	uint32_t window_count;
 	struct area_window *window[STUB_AREA_COUNT / WINDOW_AREAS];
 	uint64_t listeners[LISTENER_MAX / 64]; /* descriptors that are listeners of known threads */
@@ -169,12 +149,11 @@ struct st_aspace {
 	bool titled;                 /* the mapper's memory has it */
 	unsigned int reserved;       /* of mapper->waiting, for contexts to come */
 	struct list_node contexts;   /* st_context.link */
-	struct aspace_op *op;        /* changes not yet applied */
-	size_t op_count, op_room;
+	struct op_queue queue;       /* changes not yet applied */
 	struct sites *_Atomic sites; /* NULL before the first site is rewritten; const then */
 	uint32_t refs;               /* the owner's, and one for each context */
 	_Atomic uint32_t running;    /* contexts in guest code */
-	_Atomic uint32_t pending;    /* op_count != 0 */
+	_Atomic uint32_t pending;    /* the queue is not empty */
 };
 
 /* What the stub of a context waits for. */
@@ -208,6 +187,7 @@ struct st_context {
 	struct stub_thread *thread;   /* private to the task thread, as all below */
 	enum st_state state;
 	struct cpu_pair pair;
+	struct spin spin;
 	struct fast_policy fast;
 	bool facts_given;
 	struct platform_facts facts;
@@ -257,7 +237,6 @@ static inline uint64_t st_area_address(const struct area_slot *slot)
 
 /* zygote.c */
 int st_zygote_start(struct st_platform *p);
-void st_zygote_clone(struct st_platform *p, const struct mapper *m, int cpu);
 
 /* mapper.c */
 struct mapper *st_mapper_take(struct st_platform *p);
@@ -296,11 +275,6 @@ void st_fast_answered(struct st_context *ctx);
 bool st_fast_poll(struct st_context *ctx);
 void st_fast_answer(struct st_context *ctx, int64_t result);
 void st_fast_will_sleep(struct pcontext *pub);
-
-/* fpu.c */
-size_t st_fpu_size(void);
-size_t st_fpu_initial(void *buf, size_t size);
-int st_fpu_check(const void *buf, size_t size);
 
 /* aspace.c */
 struct stub_op st_op_wipe(void);

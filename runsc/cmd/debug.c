@@ -42,29 +42,17 @@ static int level_of(const char *name)
 
 static int change_logging(const struct debug_values *v, struct urpc_client *client, struct error *err)
 {
-	AUTO(mem_free) char *copy = xstrdup(v->strace ? v->strace : "");
-	struct strings names = { 0 };
+	const char *names = NULL;
 	Urpc__LoggingArgs args;
-	Urpc__Empty *empty = NULL;
-	char *save = NULL;
-	int ret;
 
 	urpc__logging_args__init(&args);
 	args.set_level = v->log_level != NULL;
 	args.level = v->log_level ? (uint32_t)level_of(v->log_level) : 0;
 	args.set_strace = v->strace != NULL;
 	args.strace = v->strace && strcmp(v->strace, "off") != 0 && strcmp(v->strace, "false") != 0;
-	if (args.strace && strcmp(v->strace, "all") != 0 && strcmp(v->strace, "true") != 0) {
-		for (char *name = strtok_r(copy, ",", &save); name; name = strtok_r(NULL, ",", &save))
-			strings_add(&names, name);
-	}
-	args.n_strace_syscalls = names.count;
-	args.strace_syscalls = names.v;
-	ret = urpc_Logging_Change(client, &args, NULL, 0, &empty);
-	if (empty)
-		urpc_message_free(&empty->base);
-	strings_fini(&names);
-	return ret ? control_fail(client, ret, "change the log", err) : 0;
+	if (args.strace && strcmp(v->strace, "all") != 0 && strcmp(v->strace, "true") != 0)
+		names = v->strace;
+	return control_logging(client, &args, names, "change the log", err);
 }
 
 static int print_stacks(struct urpc_client *client, struct error *err)

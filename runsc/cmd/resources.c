@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <math.h>
 #include <poll.h>
-#include <pthread.h>
 #include <string.h>
 #include <sys/syscall.h>
 
@@ -152,16 +151,9 @@ static int print_stats(const struct container *c, struct error *err)
 /* Kills that follow each other more quickly are one event. */
 #define OOM_PAUSE_MS 20
 
-/* The thread that waits for out-of-memory kills inside: one byte for each time, and the end when the sandbox is gone. */
-struct oom_watch {
-	struct urpc_client *client;
-	char *id;
-	int out;
-};
-
-static void *oom_watch_run(void *context)
+/* Waits for out-of-memory kills inside: one byte for each time, and the end when the sandbox is gone. */
+static void oom_run(const struct control_watch *w)
 {
-	struct oom_watch *w = context;
 	uint64_t seen = 0;
 
 	for (;;) {
@@ -186,39 +178,6 @@ static void *oom_watch_run(void *context)
 		/* a guest, or a sentry that is not itself any more, shall not fill the log of whoever reads this */
 		poll(NULL, 0, OOM_PAUSE_MS);
 	}
-	close(w->out);
-	urpc_client_free(w->client);
-	free(w->id);
-	free(w);
-	return NULL;
-}
-
-/* A descriptor with a byte for each kill inside; -1 with err. */
-static int watch_guest_oom(const struct container *c, struct error *err)
-{
-	struct urpc_client *client = NULL;
-	struct oom_watch *w;
-	pthread_t thread;
-	int pair[2];
-
-	if (control_connect(c, &client, err))
-		return -1;
-	if (make_pipe(pair)) {
-		urpc_client_free(client);
-		return error_errno(err, errno, "cannot make a pipe");
-	}
-	w = xcalloc(1, sizeof(*w));
-	*w = (struct oom_watch){ .client = client, .id = xstrdup(c->id), .out = pair[1] };
-	if (pthread_create(&thread, NULL, oom_watch_run, w)) {
-		close(pair[0]);
-		close(pair[1]);
-		urpc_client_free(client);
-		free(w->id);
-		free(w);
-		return error_set(err, "cannot start a thread that waits for events");
-	}
-	pthread_detach(thread);
-	return pair[0];
 }
 
 static int print_oom(const struct container *c, struct error *err)
@@ -241,7 +200,7 @@ enum { WATCH_END, WATCH_GUEST, WATCH_HOST, WATCHES };
 static int stream_events(struct container *c, int64_t interval, struct error *err)
 {
 	AUTO(fd_close) int end = (int)syscall(SYS_pidfd_open, c->sentry.pid, 0);
-	AUTO(fd_close) int guest = watch_guest_oom(c, err);
+	AUTO(fd_close) int guest = control_watch(c, 0, oom_run, "events", err);
 	AUTO(fd_close) int host = cgroup_oom_fd(&c->cgroup);
 	struct pollfd pfd[WATCHES] = { { end, POLLIN, 0 }, { guest, POLLIN, 0 }, { host, POLLIN, 0 } };
 	uint64_t kills = cgroup_oom_kills(&c->cgroup);

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -87,6 +88,68 @@ int control_fail(struct urpc_client *client, int ret, const char *verb, struct e
 	if (message && *message)
 		return error_set(err, "cannot %s: %s", verb, message);
 	return error_errno(err, -ret, "cannot %s", verb);
+}
+
+int control_logging(struct urpc_client *client, Urpc__LoggingArgs *args, const char *strace, const char *verb,
+		    struct error *err)
+{
+	AUTO(mem_free) char *copy = xstrdup(strace ? strace : "");
+	struct strings names = { 0 };
+	Urpc__Empty *empty = NULL;
+	char *save = NULL;
+	int ret;
+
+	for (char *name = strtok_r(copy, ",", &save); name; name = strtok_r(NULL, ",", &save))
+		strings_add(&names, name);
+	args->n_strace_syscalls = names.count;
+	args->strace_syscalls = names.v;
+	ret = urpc_Logging_Change(client, args, NULL, 0, &empty);
+	if (empty)
+		urpc_message_free(&empty->base);
+	strings_fini(&names);
+	return ret ? control_fail(client, ret, verb, err) : 0;
+}
+
+static void watch_free(struct control_watch *w)
+{
+	close(w->out);
+	urpc_client_free(w->client);
+	free(w->id);
+	free(w);
+}
+
+static void *watch_run(void *context)
+{
+	struct control_watch *w = context;
+
+	w->run(w);
+	watch_free(w);
+	return NULL;
+}
+
+int control_watch(const struct container *c, int pid, void (*run)(const struct control_watch *w), const char *waits,
+		  struct error *err)
+{
+	struct urpc_client *client = NULL;
+	struct control_watch *w;
+	pthread_t thread;
+	int pair[2];
+
+	if (control_connect(c, &client, err))
+		return -1;
+	if (make_pipe(pair)) {
+		urpc_client_free(client);
+		return error_errno(err, errno, "cannot make a pipe");
+	}
+	w = xcalloc(1, sizeof(*w));
+	*w = (struct control_watch){ .client = client, .id = xstrdup(c->id), .pid = pid, .out = pair[1], .run = run };
+	if (pthread_create(&thread, NULL, watch_run, w)) {
+		close(pair[0]);
+		watch_free(w);
+		return error_set(err, "cannot start a thread that waits for %s", waits);
+	}
+	pthread_detach(thread);
+	return pair[0];
 }
 
 int control_signal(const struct container *c, int signo, int pid, Urpc__SignalArgs__Mode mode,

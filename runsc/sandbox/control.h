@@ -18,6 +18,26 @@ int control_link(const struct container *c, const struct container *root, struct
 int control_connect(const struct container *c, struct urpc_client **ret, struct error *err);
 /* The error of a failed call: VERB, the sentry's sentence, what to do. Returns -1. */
 int control_fail(struct urpc_client *client, int ret, const char *verb, struct error *err);
+/*
+ * Changes the sentry's log as args say. strace: the system calls that it is to show, with commas between; NULL: all that
+ * args allow.
+ */
+int control_logging(struct urpc_client *client, Urpc__LoggingArgs *args, const char *strace, const char *verb,
+		    struct error *err);
+/* A connection with a thread of its own that waits for events, and where it writes what it hears. */
+struct control_watch {
+	struct urpc_client *client;
+	char *id;
+	int pid; /* the caller's */
+	int out;
+	void (*run)(const struct control_watch *w); /* on the thread; the end of it is the end of the watch */
+};
+/*
+ * A descriptor that gives what run writes, and ends when run does; -1 with err, which says that the thread WAITS for
+ * something. Signals should be blocked before.
+ */
+int control_watch(const struct container *c, int pid, void (*run)(const struct control_watch *w), const char *waits,
+		  struct error *err);
 /* Sends signo to process pid (0: init) in the given mode. */
 int control_signal(const struct container *c, int signo, int pid, Urpc__SignalArgs__Mode mode,
 		   struct error *err);

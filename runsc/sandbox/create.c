@@ -306,27 +306,14 @@ static int run_create_hooks(struct creation *cr, struct error *err)
 /* --strace-syscalls has no place on the sentry's command line. */
 static int narrow_strace(const struct creation *cr, struct urpc_client *client, struct error *err)
 {
+	const char *names = cr->config->strace ? cr->config->strace_syscalls : NULL;
 	Urpc__LoggingArgs args;
-	struct strings names = { 0 };
-	AUTO(mem_free) char *copy = NULL;
-	Urpc__Empty *empty = NULL;
-	char *save = NULL;
-	int ret;
 
-	urpc__logging_args__init(&args);
-	if (!cr->config->strace || !cr->config->strace_syscalls || !*cr->config->strace_syscalls)
+	if (!names || !*names)
 		return 0;
-	copy = xstrdup(cr->config->strace_syscalls);
-	for (char *name = strtok_r(copy, ",", &save); name; name = strtok_r(NULL, ",", &save))
-		strings_add(&names, name);
+	urpc__logging_args__init(&args);
 	args.set_strace = args.strace = true;
-	args.n_strace_syscalls = names.count;
-	args.strace_syscalls = names.v;
-	ret = urpc_Logging_Change(client, &args, NULL, 0, &empty);
-	if (empty)
-		urpc_message_free(&empty->base);
-	strings_fini(&names);
-	return ret ? control_fail(client, ret, "choose the traced system calls", err) : 0;
+	return control_logging(client, &args, names, "choose the traced system calls", err);
 }
 
 /*

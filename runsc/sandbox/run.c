@@ -1,7 +1,6 @@
 /* Starting init and further processes of a created container. */
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <string.h>
 #include <sys/syscall.h>
 
@@ -127,15 +126,8 @@ int sandbox_exec(struct container *c, const struct exec_args *args, int *ret_pid
 	return ret;
 }
 
-struct waiter {
-	struct urpc_client *client;
-	char *id;
-	int pid, out;
-};
-
-static void *waiter_run(void *context)
+static void wait_run(const struct control_watch *w)
 {
-	struct waiter *w = context;
 	Urpc__WaitStatus *status = NULL;
 	int ret;
 
@@ -157,36 +149,9 @@ static void *waiter_run(void *context)
 		log_warn("cannot hand the exit status on");
 	if (status)
 		urpc_message_free(&status->base);
-	close(w->out);
-	urpc_client_free(w->client);
-	free(w->id);
-	free(w);
-	return NULL;
 }
 
 int sandbox_wait_fd(const struct container *c, int pid, struct error *err)
 {
-	struct urpc_client *client = NULL;
-	struct waiter *w;
-	pthread_t thread;
-	int pair[2];
-
-	if (control_connect(c, &client, err))
-		return -1;
-	if (make_pipe(pair)) {
-		urpc_client_free(client);
-		return error_errno(err, errno, "cannot make a pipe");
-	}
-	w = xcalloc(1, sizeof(*w));
-	*w = (struct waiter){ .client = client, .id = xstrdup(c->id), .pid = pid, .out = pair[1] };
-	if (pthread_create(&thread, NULL, waiter_run, w)) {
-		close(pair[0]);
-		close(pair[1]);
-		urpc_client_free(client);
-		free(w->id);
-		free(w);
-		return error_set(err, "cannot start a thread that waits for the program");
-	}
-	pthread_detach(thread);
-	return pair[0];
+	return control_watch(c, pid, wait_run, "the program", err);
 }

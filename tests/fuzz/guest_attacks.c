@@ -33,6 +33,7 @@
 #include <unistd.h>
 
 #include "platform/systrap/stub_layout.h"
+#include "tests/fuzz/hostile.h"
 
 #define PAGE 4096UL
 #define COUNT(list) (sizeof(list) / sizeof((list)[0]))
@@ -49,11 +50,7 @@ static long deadline_ms;
 
 static uint64_t next(void)
 {
-	uint64_t z = (rng += 0x9e3779b97f4a7c15);
-
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-	return z ^ (z >> 31);
+	return random_next(&rng);
 }
 
 static uint64_t below(uint64_t n)
@@ -61,32 +58,11 @@ static uint64_t below(uint64_t n)
 	return next() % n;
 }
 
-static long now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 /* The first failure is the one that is told. */
 static void failed(const char *what, uint64_t value)
 {
 	if (!shared->failure[0])
 		snprintf(shared->failure, sizeof(shared->failure), "%s (0x%llx)", what, (unsigned long long)value);
-}
-
-static long raw(long nr, const uint64_t *a)
-{
-	register uint64_t r10 __asm__("r10") = a[3];
-	register uint64_t r8 __asm__("r8") = a[4];
-	register uint64_t r9 __asm__("r9") = a[5];
-	long ret;
-
-	__asm__ volatile("syscall" : "=a"(ret)
-			 : "0"(nr), "D"(a[0]), "S"(a[1]), "d"(a[2]), "r"(r10), "r"(r8), "r"(r9)
-			 : "rcx", "r11", "memory");
-	return ret;
 }
 
 /* Children ---------------------------------------------------------------------------------------- */
@@ -734,13 +710,6 @@ static const struct {
 	{ "jump", jump_attack, 1 }, { "areas", areas_attack, 1 },     { "map", map_attack, 1 },
 	{ "code", code_attack, 1 }, { "entries", entries_attack, 1 }, { "exhaust", exhaust_attack, 0 },
 };
-
-static int in_sandbox(void)
-{
-	struct utsname name;
-
-	return uname(&name) == 0 && strstr(name.release, "-runsc") != NULL;
-}
 
 int main(int argc, char **argv)
 {

@@ -45,6 +45,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tests/fuzz/hostile.h"
+
 #define PAGE 4096UL
 #define ARENA_PAGES 64
 #define CHILD_MS 1500
@@ -90,18 +92,9 @@ static int in_thread_mode;
 
 /* Random numbers -------------------------------------------------------------------------------- */
 
-static uint64_t next(uint64_t *rng)
-{
-	uint64_t z = (*rng += 0x9e3779b97f4a7c15);
-
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-	return z ^ (z >> 31);
-}
-
 static uint64_t below(uint64_t *rng, uint64_t n)
 {
-	return next(rng) % n;
+	return random_next(rng) % n;
 }
 
 #define PICK(rng, list) (list)[below((rng), sizeof(list) / sizeof((list)[0]))]
@@ -122,7 +115,7 @@ static uint64_t number(uint64_t *rng)
 	case 2:
 		return 1UL << below(rng, 32) | 1UL << below(rng, 32);
 	case 3:
-		return next(rng) >> below(rng, 64);
+		return random_next(rng) >> below(rng, 64);
 	default:
 		return below(rng, 40);
 	}
@@ -134,20 +127,6 @@ static uint64_t length(uint64_t *rng)
 					  256, PAGE - 1, PAGE, PAGE + 1, 3 * PAGE, 65536, 131072 };
 
 	return below(rng, 8) ? PICK(rng, usual) : number(rng);
-}
-
-/* Calls in assembly: the C library's state may be destroyed by then. */
-static long raw(long nr, const uint64_t *a)
-{
-	register uint64_t r10 __asm__("r10") = a[3];
-	register uint64_t r8 __asm__("r8") = a[4];
-	register uint64_t r9 __asm__("r9") = a[5];
-	long ret;
-
-	__asm__ volatile("syscall" : "=a"(ret)
-			 : "0"(nr), "D"(a[0]), "S"(a[1]), "d"(a[2]), "r"(r10), "r"(r8), "r"(r9)
-			 : "rcx", "r11", "memory");
-	return ret;
 }
 
 static long raw3(long nr, uint64_t a, uint64_t b, uint64_t c)
@@ -587,7 +566,7 @@ static _Noreturn void main_child(uint64_t rng, int threads)
 	rearm();
 	if (below(&rng, 2)) {	/* someone to signal, trace, read from and wait for */
 		if (fork() == 0) {
-			many_calls(next(&rng), calls_a_child);
+			many_calls(random_next(&rng), calls_a_child);
 			_exit(0);
 		}
 	}
@@ -595,21 +574,13 @@ static _Noreturn void main_child(uint64_t rng, int threads)
 		many_calls(rng, calls_a_child);
 	in_thread_mode = 1;
 	for (int i = 0; threads && i < THREADS; i++)
-		pthread_create(&ids[i], NULL, thread_main, (void *)next(&rng));
+		pthread_create(&ids[i], NULL, thread_main, (void *)random_next(&rng));
 	for (int i = 0; threads && i < THREADS; i++)
 		pthread_join(ids[i], NULL);
 	_exit(0);
 }
 
 /* The runner ------------------------------------------------------------------------------------- */
-
-static long now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 /* A child in namespaces of its own; 0 in the child. */
 static pid_t new_child(uint64_t *rng)
@@ -652,14 +623,6 @@ static void choose(const char *names)
 	}
 }
 
-/* On a host it would set the clock and the name of the machine, and worse. */
-static int in_sandbox(void)
-{
-	struct utsname name;
-
-	return uname(&name) == 0 && strstr(name.release, "-runsc") != NULL;
-}
-
 int main(int argc, char **argv)
 {
 	const char *names = NULL;
@@ -697,7 +660,7 @@ int main(int argc, char **argv)
 	fflush(stdout);
 	end = now_ms() + (optind < argc ? atoi(argv[optind]) : 4) * 1000L;
 	for (rng = seed; now_ms() < end; children++) {
-		uint64_t child_seed = next(&rng);
+		uint64_t child_seed = random_next(&rng);
 		int threads = races || below(&rng, 4) == 0;
 		pid_t pid;
 

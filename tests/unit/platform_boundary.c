@@ -13,9 +13,7 @@
 #include <unistd.h>
 
 #include "platform/platform.h"
-
-static int passed, failed;
-#define CHECK(c) ((c) ? (void)passed++ : (void)(failed++, printf("%s:%d: %s\n", __FILE__, __LINE__, #c)))
+#include "tests/unit/platform_fixture.h"
 
 enum { CODE = 0x400000, DATA = 0x500000, FILE_SIZE = 64 << 20 };
 
@@ -32,9 +30,6 @@ static const uint64_t stub_code = 0x7fffffffe000, stub_top = 0x7ffffffff000;
 static void more_tests(void); /* of the file that includes this one */
 #endif
 static const struct platform_ops *ops = &PLATFORM;
-static struct platform *platform;
-static uint8_t *memory; /* the memory file: code in its first page, data from 1 MiB on */
-static int memory_fd;
 
 struct box {
 	struct aspace *as;
@@ -370,23 +365,7 @@ static void test_filter_present(void)
 
 int main(void)
 {
-	char why[256] = "";
-
-	setvbuf(stdout, NULL, _IOLBF, 0); /* of a hang, too, one is to see how far it came */
-	if (ops->probe && ops->probe(why, sizeof(why)) < 0) {
-		if (ops->device_take) { /* hosts may lack the device */
-			printf("SKIP all %s\n0 passed, 0 failed, 1 skipped\n", why);
-			return 0;
-		}
-		printf("%s\n0 passed, 1 failed\n", why);
-		return 1;
-	}
-	memory_fd = memfd_create("memory", 0);
-	if (memory_fd < 0 || ftruncate(memory_fd, FILE_SIZE) < 0)
-		return 1;
-	memory = mmap(NULL, FILE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, memory_fd, 0);
-	if (memory == MAP_FAILED || ops->open(memory_fd, &platform) < 0)
-		return 1;
+	fixture_open(ops, FILE_SIZE);
 	test_entries();
 	test_sysenter();
 	test_compat_mode();

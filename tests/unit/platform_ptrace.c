@@ -14,9 +14,7 @@
 
 #include "platform/host/clock.h"
 #include "platform/platform.h"
-
-static int passed, failed;
-#define CHECK(c) ((c) ? (void)passed++ : (void)(failed++, printf("%s:%d: %s\n", __FILE__, __LINE__, #c)))
+#include "tests/unit/platform_fixture.h"
 
 enum { CODE = 0x400000, DATA = 0x500000, DATA_OFFSET = 1 << 20, FILE_SIZE = 512 << 20 };
 enum { R = PLATFORM_READ, W = PLATFORM_WRITE, X = PLATFORM_EXEC };
@@ -25,9 +23,6 @@ enum { R = PLATFORM_READ, W = PLATFORM_WRITE, X = PLATFORM_EXEC };
 #define PLATFORM platform_ptrace
 #endif
 static const struct platform_ops *ops = &PLATFORM;
-static struct platform *platform;
-static uint8_t *memory;
-static int memory_fd;
 
 static struct aspace_op map_op(uint64_t addr, uint64_t size, uint64_t offset, uint8_t prot)
 {
@@ -429,22 +424,7 @@ static void costs(void)
 
 int main(int argc, char **argv)
 {
-	char why[256] = "";
-
-	if (ops->probe && ops->probe(why, sizeof(why)) < 0) {
-		if (ops->device_take) { /* hosts may lack the device */
-			printf("SKIP all %s\n0 passed, 0 failed, 1 skipped\n", why);
-			return 0;
-		}
-		printf("%s\n0 passed, 1 failed\n", why);
-		return 1;
-	}
-	memory_fd = memfd_create("memory", 0);
-	if (memory_fd < 0 || ftruncate(memory_fd, FILE_SIZE) < 0)
-		return 1;
-	memory = mmap(NULL, FILE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, memory_fd, 0);
-	if (memory == MAP_FAILED || ops->open(memory_fd, &platform) < 0)
-		return 1;
+	fixture_open(ops, FILE_SIZE);
 	(void)argv;
 	write_code();
 	if (argc > 1) {

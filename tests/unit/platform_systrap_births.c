@@ -217,12 +217,12 @@ TEST_TIMED(no_descriptors, 60)
 		less = limit;
 		less.rlim_cur = (rlim_t)(fds + more);
 		CHECK(setrlimit(RLIMIT_NOFILE, &less) == 0);
-		CHECK_EQ(prlimit(st_platform(platform)->zygote, RLIMIT_NOFILE, &less, NULL), 0);
+		CHECK_EQ(prlimit(st_platform(platform)->zygote.pid, RLIMIT_NOFILE, &less, NULL), 0);
 		err = ops->aspace_prepare(child, ctx);
 		CHECK(err == 0 || err == -EAGAIN || err == -ENOMEM);
 		refused += err < 0;
 		CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0);
-		CHECK_EQ(prlimit(st_platform(platform)->zygote, RLIMIT_NOFILE, &limit, NULL), 0);
+		CHECK_EQ(prlimit(st_platform(platform)->zygote.pid, RLIMIT_NOFILE, &limit, NULL), 0);
 		ops->aspace_free(child);
 		/* idle mappers would spare the next one its descriptors */
 		for (struct mapper *m; (m = list_first(&st_platform(platform)->idle, struct mapper, link));) {

@@ -17,9 +17,8 @@
 #include "platform/platform.h"
 #include "platform/systrap/fast.h"
 #include "platform/systrap/stub_layout.h"
+#include "tests/unit/platform_fixture.h"
 
-static int passed, failed;
-#define CHECK(c) ((c) ? (void)passed++ : (void)(failed++, printf("%s:%d: %s\n", __FILE__, __LINE__, #c)))
 /* The same, for what is checked very often: counts once in the end. */
 #define ALWAYS(c) ((c) ? (void)0 : (void)(failed++, printf("%s:%d: %s\n", __FILE__, __LINE__, #c)))
 
@@ -30,9 +29,6 @@ enum { NR_MARK = 1000, NR_LOOP = 1001, NR_END = 1002, NR_STOP = 1003, RESULT = D
 static const uint64_t flags_shown = 0xcd5; /* those of arithmetic, and DF */
 
 static const struct platform_ops *ops = &platform_systrap;
-static struct platform *platform;
-static uint8_t *memory;
-static int memory_fd;
 
 extern const char guest_code[], guest_one[], guest_loop[], guest_facts[], guest_arm[], guest_attack[], guest_gs[],
 	guest_stop[], guest_code_end[];
@@ -545,19 +541,7 @@ static void cost(const char *name, const char *symbol, uint64_t count, uint64_t 
 
 int main(int argc, char **argv)
 {
-	char why[256] = "";
-
-	setvbuf(stdout, NULL, _IOLBF, 0);
-	if (ops->probe(why, sizeof(why)) < 0) {
-		printf("%s\n0 passed, 1 failed\n", why);
-		return 1;
-	}
-	memory_fd = memfd_create("memory", 0);
-	if (memory_fd < 0 || ftruncate(memory_fd, FILE_SIZE) < 0)
-		return 1;
-	memory = mmap(NULL, FILE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, memory_fd, 0);
-	if (memory == MAP_FAILED || ops->open(memory_fd, &platform) < 0)
-		return 1;
+	fixture_open(ops, FILE_SIZE);
 	memcpy(memory, guest_code, (size_t)(guest_code_end - guest_code));
 	if (argc > 1) {
 		cost("call", guest_loop, argc > 2 ? strtoul(argv[2], NULL, 10) : 300000, 0, false);

@@ -5,15 +5,10 @@
  * another guest system call.
  */
 #include "platform/ptrace/stub_layout.h"
+#include "platform/stub/pieces.S"
 
-#define NR_MMAP 9
-#define NR_MUNMAP 11
 #define NR_PAUSE 34
-#define NR_CLONE 56
 #define NR_EXIT 60
-#define NR_PRCTL 157
-#define NR_FUTEX 202
-#define NR_SECCOMP 317
 
 	.section .rodata
 	.balign 64
@@ -36,99 +31,24 @@ stub_page_start:
  * r12 = address of that mapping, r13 = fd of this page, r14 = fd of the argument file.
  */
 stub_zygote:
-	mov	$NR_MUNMAP, %eax
-	xor	%edi, %edi
-	mov	%r12, %rsi
-	syscall
-	mov	$NR_MUNMAP, %eax
-	lea	4096(%r12), %rdi
-	mov	$STUB_TASK_SIZE, %rsi
-	sub	%rdi, %rsi
-	syscall
-	mov	$NR_MMAP, %eax			/* this page at its final place */
-	mov	$STUB_CODE, %rdi
-	mov	$4096, %esi
-	mov	$5, %edx			/* PROT_READ | PROT_EXEC */
-	mov	$0x11, %r10d			/* MAP_SHARED | MAP_FIXED */
-	mov	%r13, %r8
-	xor	%r9d, %r9d
-	syscall
-	mov	$NR_MMAP, %eax			/* the mailbox: first page of the argument file */
-	mov	$STUB_REQ, %rdi
-	mov	$4096, %esi
-	mov	$3, %edx
-	mov	$0x11, %r10d
-	mov	%r14, %r8
-	xor	%r9d, %r9d
-	syscall
-	mov	$(STUB_CODE), %rax
-	lea	zygote_home - stub_page_start(%rax), %rax
-	jmp	*%rax
-zygote_home:
-	mov	$NR_MUNMAP, %eax
-	mov	%r12, %rdi
-	mov	$4096, %esi
-	syscall
-	mov	$STUB_REQ, %rbx
-	mov	REQ_SEQ(%rbx), %r15d
-	mov	$NR_SECCOMP, %eax
-	mov	$1, %edi			/* SECCOMP_SET_MODE_FILTER */
-	xor	%esi, %esi
-	lea	stub_filter_prog(%rip), %rdx
-	syscall
-	mov	%eax, REQ_PID(%rbx)		/* 0, or -errno for the parent to see */
+	ZYGOTE_MOVE
+	ZYGOTE_HOME stub_page_start
+	ZYGOTE_FILTER stub_filter_prog
 report:
-	movl	$1, REQ_DONE(%rbx)
-	mov	$NR_FUTEX, %eax
-	lea	REQ_DONE(%rbx), %rdi
-	mov	$1, %esi			/* FUTEX_WAKE */
-	mov	$1, %edx
-	syscall
+	ZYGOTE_DONE
 /* Serves one clone per change of the sequence number. */
 zygote_wait:
-	mov	REQ_SEQ(%rbx), %edx
-	cmp	%r15d, %edx
-	jne	1f
-	mov	$NR_FUTEX, %eax
-	mov	%rbx, %rdi
-	xor	%esi, %esi			/* FUTEX_WAIT */
-	xor	%r10d, %r10d
-	syscall
-	jmp	zygote_wait
-1:	mov	%edx, %r15d
-	mov	$NR_CLONE, %eax
-	mov	$STUB_CLONE_PROCESS, %edi
-	xor	%esi, %esi
-	lea	REQ_PID(%rbx), %rdx
-	xor	%r10d, %r10d
-	xor	%r8d, %r8d
-	syscall
-	test	%eax, %eax
+	STUB_WAIT
+	ZYGOTE_CLONE
 	jg	zygote_wait			/* the child reports */
 	jz	2f
 	mov	%eax, REQ_PID(%rbx)
 	jmp	report
-2:	mov	$NR_MMAP, %eax			/* the newborn's own argument pages */
-	mov	$STUB_ARGS, %rdi
-	mov	$STUB_ARGS_SIZE, %esi
-	mov	$1, %edx
-	mov	$0x11, %r10d
-	mov	%r14, %r8
-	mov	REQ_ARGS_OFFSET(%rbx), %r9
-	syscall
-	cmp	$-4096, %rax
+2:	STUB_MAP_ARGS
 	jb	3f
 	mov	%eax, REQ_PID(%rbx)
-3:	mov	$NR_PRCTL, %eax
-	mov	$1, %edi			/* PR_SET_PDEATHSIG */
-	mov	$9, %esi
-	syscall
-	movl	$1, REQ_DONE(%rbx)
-	mov	$NR_FUTEX, %eax
-	lea	REQ_DONE(%rbx), %rdi
-	mov	$1, %esi
-	mov	$1, %edx
-	syscall
+3:	STUB_PDEATHSIG
+	ZYGOTE_DONE
 /* Waits for its tracer, which takes all registers. */
 park:
 	mov	$NR_PAUSE, %eax
@@ -139,15 +59,7 @@ park:
 stub_batch:
 	test	%r14, %r14
 	jz	1f
-	mov	0(%r13), %rax
-	mov	8(%r13), %rdi
-	mov	16(%r13), %rsi
-	mov	24(%r13), %rdx
-	mov	32(%r13), %r10
-	mov	40(%r13), %r8
-	mov	48(%r13), %r9
-	syscall
-	cmp	$-4096, %rax
+	STUB_OP
 	ja	1f
 	add	$OP_SIZE, %r13
 	dec	%r14
@@ -157,21 +69,12 @@ stub_batch:
 
 /* Clones a sibling in this address space; the pid or -errno is in rax at the stop. */
 stub_clone:
-	mov	$NR_CLONE, %eax
-	mov	$STUB_CLONE_THREAD, %edi
-	xor	%esi, %esi
-	xor	%edx, %edx
-	xor	%r10d, %r10d
-	xor	%r8d, %r8d
-	syscall
+	STUB_CLONE
 	test	%eax, %eax
 	jz	2f
 1:	int3
 	jmp	1b
-2:	mov	$NR_PRCTL, %eax
-	mov	$1, %edi
-	mov	$9, %esi
-	syscall
+2:	STUB_PDEATHSIG
 	jmp	park
 
 	.balign 8

@@ -4,19 +4,12 @@
  * read-execute. A guest may jump into it: each `syscall` below is then just another guest system
  * call, because a guest thread's filter turns every one into a notification.
  */
+#include "platform/stub/pieces.S"
 #include "platform/systrap/stub_layout.h"
 
-#define NR_MMAP 9
-#define NR_MPROTECT 10
-#define NR_MUNMAP 11
-#define NR_WRITE 1
 #define NR_SCHED_YIELD 24
-#define NR_CLONE 56
 #define NR_EXIT 60
 #define NR_SIGALTSTACK 131
-#define NR_PRCTL 157
-#define NR_FUTEX 202
-#define NR_SECCOMP 317
 
 	.section .rodata
 	.balign 64
@@ -47,23 +40,7 @@ systrap_stub_page_start:
  * r12 = address of that mapping, r13 = fd of our pages, r14 = fd of the argument file.
  */
 systrap_stub_zygote:
-	mov	$NR_MUNMAP, %eax
-	xor	%edi, %edi
-	mov	%r12, %rsi
-	syscall
-	mov	$NR_MUNMAP, %eax
-	lea	4096(%r12), %rdi
-	mov	$STUB_TASK_SIZE, %rsi
-	sub	%rdi, %rsi
-	syscall
-	mov	$NR_MMAP, %eax			/* this page at its final place */
-	mov	$STUB_CODE, %rdi
-	mov	$4096, %esi
-	mov	$5, %edx			/* PROT_READ | PROT_EXEC */
-	mov	$0x11, %r10d			/* MAP_SHARED | MAP_FIXED */
-	mov	%r13, %r8
-	xor	%r9d, %r9d
-	syscall
+	ZYGOTE_MOVE
 	mov	$NR_MMAP, %eax			/* the fast path's page */
 	mov	$STUB_FAST, %rdi
 	mov	$4096, %esi
@@ -72,22 +49,7 @@ systrap_stub_zygote:
 	mov	%r13, %r8
 	mov	$4096, %r9d
 	syscall
-	mov	$NR_MMAP, %eax			/* the mailbox: first page of the argument file */
-	mov	$STUB_REQ, %rdi
-	mov	$4096, %esi
-	mov	$3, %edx
-	mov	$0x11, %r10d
-	mov	%r14, %r8
-	xor	%r9d, %r9d
-	syscall
-	mov	$(STUB_CODE), %rax
-	lea	zygote_home - systrap_stub_page_start(%rax), %rax
-	jmp	*%rax
-zygote_home:
-	mov	$NR_MUNMAP, %eax
-	mov	%r12, %rdi
-	mov	$4096, %esi
-	syscall
+	ZYGOTE_HOME systrap_stub_page_start
 	mov	$NR_MMAP, %eax			/* the page of the command line */
 	mov	$STUB_TITLE, %rdi
 	mov	$4096, %esi
@@ -115,40 +77,12 @@ zygote_home:
 	mov	$104, %r10d			/* its size */
 	xor	%r8d, %r8d
 	syscall
-1:	mov	$STUB_REQ, %rbx
-	mov	REQ_SEQ(%rbx), %r15d
-	mov	$NR_SECCOMP, %eax
-	mov	$1, %edi			/* SECCOMP_SET_MODE_FILTER */
-	xor	%esi, %esi
-	lea	systrap_stub_base_prog(%rip), %rdx
-	syscall
-	mov	%eax, REQ_PID(%rbx)		/* 0, or -errno for the parent to see */
-	movl	$1, REQ_DONE(%rbx)
-	mov	$NR_FUTEX, %eax
-	lea	REQ_DONE(%rbx), %rdi
-	mov	$1, %esi			/* FUTEX_WAKE */
-	mov	$1, %edx
-	syscall
+1:	ZYGOTE_FILTER systrap_stub_base_prog
+	ZYGOTE_DONE
 /* Serves one clone per change of the sequence number. */
 zygote_wait:
-	mov	REQ_SEQ(%rbx), %edx
-	cmp	%r15d, %edx
-	jne	1f
-	mov	$NR_FUTEX, %eax
-	mov	%rbx, %rdi
-	xor	%esi, %esi			/* FUTEX_WAIT */
-	xor	%r10d, %r10d
-	syscall
-	jmp	zygote_wait
-1:	mov	%edx, %r15d
-	mov	$NR_CLONE, %eax
-	mov	$STUB_CLONE_PROCESS, %edi
-	xor	%esi, %esi
-	lea	REQ_PID(%rbx), %rdx
-	xor	%r10d, %r10d
-	xor	%r8d, %r8d
-	syscall
-	test	%eax, %eax
+	STUB_WAIT
+	ZYGOTE_CLONE
 	jg	zygote_wait			/* the child answers when it has done its first command */
 	jz	2f
 	xor	%r12d, %r12d
@@ -162,20 +96,9 @@ failed:	mov	%eax, REQ_PID(%rbx)
 	jz	zygote_wait
 	jmp	leave
 2:	mov	$1, %r12d			/* the child */
-	mov	$NR_MMAP, %eax			/* its own argument pages */
-	mov	$STUB_ARGS, %rdi
-	mov	$STUB_ARGS_SIZE, %esi
-	mov	$1, %edx
-	mov	$0x11, %r10d
-	mov	%r14, %r8
-	mov	REQ_ARGS_OFFSET(%rbx), %r9
-	syscall
-	cmp	$-4096, %rax
+	STUB_MAP_ARGS
 	jae	failed
-	mov	$NR_PRCTL, %eax
-	mov	$1, %edi			/* PR_SET_PDEATHSIG */
-	mov	$9, %esi
-	syscall
+	STUB_PDEATHSIG
 /*
  * The mapper of an address space: serves one command per change of the sequence number. The first is there
  * already.
@@ -188,16 +111,7 @@ failed:	mov	%eax, REQ_PID(%rbx)
 	xor	%r15d, %r15d
 	xor	%ebp, %ebp			/* pid of the last newborn */
 mapper_wait:
-	mov	ARGS_SEQ(%rbx), %edx
-	cmp	%r15d, %edx
-	jne	1f
-	mov	$NR_FUTEX, %eax
-	mov	%rbx, %rdi
-	xor	%esi, %esi			/* FUTEX_WAIT */
-	xor	%r10d, %r10d
-	syscall
-	jmp	mapper_wait
-1:	mov	%edx, %r15d
+	STUB_WAIT
 	cmpl	$CMD_WHO, ARGS_CMD(%rbx)
 	je	who
 	lea	ARGS_OP(%rbx), %r13
@@ -205,15 +119,7 @@ mapper_wait:
 	xor	%r12d, %r12d			/* operations done */
 2:	cmp	%r14, %r12
 	je	3f
-	mov	0(%r13), %rax
-	mov	8(%r13), %rdi
-	mov	16(%r13), %rsi
-	mov	24(%r13), %rdx
-	mov	32(%r13), %r10
-	mov	40(%r13), %r8
-	mov	48(%r13), %r9
-	syscall
-	cmp	$-4096, %rax
+	STUB_OP
 	ja	answer
 	add	$OP_SIZE, %r13
 	inc	%r12
@@ -229,13 +135,7 @@ answer:	mov	$NR_WRITE, %eax
 	jmp	mapper_wait
 
 /* Clones a guest thread and waits until it has its listener. */
-birth:	mov	$NR_CLONE, %eax
-	mov	$STUB_CLONE_THREAD, %edi
-	xor	%esi, %esi
-	xor	%edx, %edx
-	xor	%r10d, %r10d
-	xor	%r8d, %r8d
-	syscall
+birth:	STUB_CLONE
 	mov	ARGS_AREA(%rbx), %r13
 	test	%eax, %eax
 	jz	newborn
@@ -281,10 +181,7 @@ who:	mov	ARGS_EVENT_FD(%rbx), %edi
 	jmp	mapper_wait
 
 newborn:
-	mov	$NR_PRCTL, %eax
-	mov	$1, %edi			/* PR_SET_PDEATHSIG */
-	mov	$9, %esi
-	syscall
+	STUB_PDEATHSIG
 	mov	$NR_SIGALTSTACK, %eax
 	lea	ARGS_STACK(%rbx), %rdi
 	xor	%esi, %esi

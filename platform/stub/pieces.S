@@ -1,7 +1,8 @@
 /*
- * Pieces of stub.S that are the same in every backend, which includes this file. A zygote and what it becomes keep r12 = its temporary mapping of the
- * page (until ZYGOTE_HOME), r13 = fd of the code file, r14 = fd of the argument file, rbx = a page with a sequence number at 0,
- * r15d = the last one that was seen. Each piece uses the argument registers of a system call, rax, rcx and r11.
+ * Pieces of stub.S that are the same in every backend, which includes this file. A zygote and what it becomes keep
+ * r12 = its temporary mapping of the page (until ZYGOTE_HOME), r13 = fd of the code file, r14 = fd of the argument file,
+ * rbx = a page with a sequence number at 0, r15d = the last one that was seen. Each piece uses the argument registers of a
+ * system call, rax, rcx and r11.
  */
 #include "platform/stub/layout.h"
 

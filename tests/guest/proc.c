@@ -187,7 +187,7 @@ TEST(task_directory)
 	char path[300];
 
 	CHECK_EQ(pthread_create(&thread, NULL, wait_forever, NULL), 0);
-	msleep(30);
+	msleep(200);
 	DIR *dir = opendir("/proc/self/task");
 	while ((entry = readdir(dir))) {
 		if (entry->d_name[0] == '.')

@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <limits.h>
 #include <sched.h>
 #include <string.h>
@@ -401,6 +402,8 @@ static int write_pid_file(const char *path, pid_t pid, struct error *err)
 /* From here on the sandbox lives without its creator, unless that stays in the foreground. */
 static int commit(struct creation *cr, struct error *err)
 {
+	int ret;
+
 	cr->c->status = STATUS_CREATED;
 	if (cr->args->pid_file && write_pid_file(cr->args->pid_file, cr->c->gofer.pid, err))
 		return -1;
@@ -408,7 +411,11 @@ static int commit(struct creation *cr, struct error *err)
 		return -1;
 	if (cr->args->foreground || cr->pod.root)
 		return 0;
-	if (write_all(cr->live->death_fd, "c", 1))
+	/* it may have ended just now */
+	signal(SIGPIPE, SIG_IGN);
+	ret = write_all(cr->live->death_fd, "c", 1);
+	signal(SIGPIPE, SIG_DFL);
+	if (ret)
 		return error_set(err, "the sentry ended while the container was created (see --debug-log)");
 	return 0;
 }

@@ -98,8 +98,9 @@ def output_that_nobody_reads(env, root):
 @case()
 def descriptors_of_the_sentry_run_out(env, root):
     """The sandbox outlives it when all that the host allows the sentry are in use."""
-    script = ("for p in $(seq 30); do (for fd in 3 4 5 6 7 8 9; do echo > /bin/$p-$fd; eval \"exec $fd<>/bin/$p-$fd\"; done;"
-              "sleep 3) & done; wait; exec sleep 100")
+    # Init itself only waits: a fork of its own that fails would be its end.
+    script = ("(for p in $(seq 30); do (for fd in 3 4 5 6 7 8 9; do echo > /bin/$p-$fd; eval \"exec $fd<>/bin/$p-$fd\"; done;"
+              "sleep 3) & done; wait) & wait; exec sleep 100")
     cid = env.new_id()
     expect(detached(env, "create", "--bundle", env.bundle(script, root), cid,
                     preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (160, 160))))

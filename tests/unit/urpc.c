@@ -270,7 +270,9 @@ static void *wait_long(void *arg)
 	Urpc__ContainerId id;
 
 	urpc__container_id__init(&id);
-	(void)!urpc_containerManager_Wait(arg, &id, NULL, 0, NULL);
+	/* the call that looks whether all have come may have had this one's place */
+	while (urpc_containerManager_Wait(arg, &id, NULL, 0, NULL) == -EAGAIN)
+		poll(NULL, 0, 1);
 	return NULL;
 }
 

@@ -21,6 +21,7 @@
 
 #define CONFIG_MAX (16u << 20)
 #define READY_MS 20000
+#define SENTRY_WORD_MS 2000
 
 static char *read_config(const char *bundle, size_t *ret_size, struct error *err)
 {
@@ -268,8 +269,16 @@ static int spawn_all(struct creation *cr, struct error *err)
 	/* an overlay takes the places too */
 	if (!cr->overlay.root)
 		places_make(cr->rootfs, &cr->spec, cr->mount_is_file);
-	if (make_cgroup(cr, err) || (!cr->pod.root && spawn_sentry(cr, err)) || spawn_gofer(cr, err))
+	if (make_cgroup(cr, err) || (!cr->pod.root && spawn_sentry(cr, err)))
 		return -1;
+	if (spawn_gofer(cr, err)) {
+		struct error own;
+
+		/* a sentry that failed at once is the reason, and says its own */
+		if (!cr->pod.root && spawn_wait_ready(&helpers[1], &names[1], 1, SENTRY_WORD_MS, &own))
+			*err = own;
+		return -1;
+	}
 	cgroup_entry_close(&cr->cgroup);
 	if (!cr->pod.root)
 		c->sentry = process_id_of(cr->live->sentry.pid);

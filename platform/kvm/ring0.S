@@ -96,7 +96,7 @@ kv_r0_handlers:
 	.rept 256
 	.balign HANDLER_SIZE, 0xf4
 	/* 8, 10 to 14, 17, 21, 29, 30 come with an error code */
-	.ifeq (vector < 32) && ((0x60227d00 >> vector) & 1)
+	.ifeq (vector < 32) && ((0x60227d00 >> (vector & 31)) & 1)
 	pushq $0
 	.endif
 	pushq $vector

@@ -289,6 +289,9 @@ int container_make(const struct config *config, const char *id, struct container
 	c = container_new(config, id);
 	if (make_dir(config, c, err) || container_lock(c, err))
 		return -1;
+	/* ours was removed as unfinished before it was opened or locked, and this is the next one's, which has a state */
+	if (c->creator.pid)
+		return error_set(err, "container with given ID already exists: %s", c->id);
 	c->creator = process_id_of(getpid());
 	describe_owner(c);
 	if (container_save(c, err)) {

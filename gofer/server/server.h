@@ -5,7 +5,7 @@
 #include "gofer/backend/node.h"
 #include "platform/base/log.h"
 
-enum { GOFER_ATTACH_MAX = 128 };
+enum { GOFER_ATTACH_MAX = 201 }; /* a root, and as many bind mounts as runsc takes */
 
 struct gofer_attach_option {
 	int fd;

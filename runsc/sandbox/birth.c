@@ -216,7 +216,7 @@ static void add_title(const struct oci_process *process, struct strings *argv)
 {
 	AUTO(mem_free) char *title = xstrdup("");
 
-	for (size_t i = 0; i < process->args.count; i++) {
+	for (size_t i = 0; i < process->args.count && strlen(title) < TITLE_MAX; i++) {
 		char *longer = xasprintf("%s%s%s", title, i ? " " : "", process->args.v[i]);
 
 		free(title);

@@ -7,7 +7,7 @@ import stat
 import subprocess
 import time
 
-from cases import expect
+from cases import expect, expect_refused
 from e2e import registry
 
 case = registry.case
@@ -498,3 +498,20 @@ def deep_tree(env, root):
     bundle = env.bundle("find /top -type d | wc -l; rm -rf /top; ls -d /top 2>&1", root)
     expect(env.runsc("run", "--bundle", bundle, env.new_id()), 1, has="61\n")
     assert not os.path.exists(root + "/top")
+
+
+@case()
+def many_bind_mounts(env, root):
+    """As many as are taken, and one more."""
+    def mounts(count):
+        def edit(config):
+            config["mounts"] += [{"destination": "/many/%d" % n, "type": "bind", "source": env.dir + "/shown",
+                                  "options": ["bind", "ro"]} for n in range(count)]
+        return edit
+    os.mkdir(env.dir + "/shown")
+    with open(env.dir + "/shown/file", "w") as f:
+        f.write("seen\n")
+    run = ("run", "--bundle", env.bundle("cat /many/*/file | sort | uniq -c", root, edit=mounts(200)), env.new_id())
+    assert expect(env.runsc(*run)).out.split() == ["200", "seen"]
+    run = ("run", "--bundle", env.bundle("true", root, edit=mounts(201)), env.new_id())
+    expect_refused(env.runsc(*run), "more than 200 bind mounts")

@@ -71,9 +71,12 @@ def kill_any_process_at_any_moment(env, root):
     bundle = env.bundle(["/bin/sleep", "100"], root)
     started = time.monotonic()
     live(env, bundle, env.new_id("r"), [])
-    length, killed = time.monotonic() - started, 0
-    for number in range(ROUNDS):
+    length, killed, number = time.monotonic() - started, 0, 0
+    # how long a life is changes with what else the host does; a round that came too late only says how long this one was
+    while killed < ROUNDS and number < 8 * ROUNDS:
+        number += 1
         cid, log = env.new_id("r"), []
+        began = time.monotonic()
         thread = threading.Thread(target=live, args=(env, bundle, cid, log))
         thread.start()
         time.sleep(draw.random() * 0.8 * length)
@@ -87,6 +90,8 @@ def kill_any_process_at_any_moment(env, root):
             except ProcessLookupError:
                 pass
         thread.join(60)
+        if not victims:
+            length = (length + min(length, time.monotonic() - began)) / 2
         where = "seed %d, round %d: %s" % (SEED, number, log)
         assert not thread.is_alive() and "slow" not in log, "a step hangs: " + where
         started = time.monotonic()
@@ -97,7 +102,7 @@ def kill_any_process_at_any_moment(env, root):
         assert not os.path.exists(os.path.join(env.state, cid)), "state is left: " + where
         left = glob.glob("/sys/fs/cgroup/**/*%s*" % cid, recursive=True)
         assert not left, "cgroups %s are left: %s" % (left, where)
-    assert killed > ROUNDS // 4, "only %d of %d rounds killed anything" % (killed, ROUNDS)
+    assert killed == ROUNDS, "only %d of %d rounds killed anything" % (killed, number)
 
 
 @case()

@@ -197,7 +197,7 @@ TEST(interrupted_and_restarted)
 
 	CHILD(pid)
 	{
-		msleep(150);
+		msleep(600);
 	}
 	interrupt_every(20, 0);
 	ERR(waitpid(pid, &status, 0), EINTR);
